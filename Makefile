@@ -1,0 +1,39 @@
+# The index of verbs. `make run` and `make test` need Python 3.11+, a C compiler and make; no root, no server.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PYX := $(wildcard */*.pyx */*.pxd */*/*.pyx */*/*.pxd)
+
+.PHONY: run test check lint build bench crash clean
+
+run: build ## build what is needed and start the daemon on ./data
+	@$(BIN)/thingscale serve
+
+test: build ## run the tests
+	$(BIN)/python -m pytest
+
+check: lint test ## everything that CI checks
+
+lint: build ## linters, types, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/cython-lint $(filter %.pyx %.pxd,$(PYX))
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+build: $(VENV)/installed $(VENV)/compiled ## the virtual environment and the compiled modules
+
+$(VENV)/installed: pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group test --group lint
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/compiled: $(VENV)/installed $(PYX) setup.py
+	@$(BIN)/python setup.py --quiet build_ext --inplace --parallel 2
+	@touch $@
+
+clean: ## remove everything that was built
+	rm -rf $(VENV) build *.egg-info
+	find ingest query storage -name '*.so' -delete

@@ -1,0 +1,1 @@
+"""Load generators and benches. Each runs alone: ``python -m benchmarks.NAME``."""

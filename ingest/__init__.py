@@ -1,0 +1,1 @@
+"""The devices' side: listeners, the reactor, wire formats, the MQTT session, admission."""

@@ -1,0 +1,60 @@
+from typing import NamedTuple
+
+from storage.ring import Ring
+from storage.schema import Schema
+
+class Limits(NamedTuple):
+    """What a payload may be; beyond it the reading is refused by name."""
+
+    payload_bytes_max: int = 65_536
+    json_depth_max: int = 32
+    key_bytes_max: int = 256
+    streams_per_channel_max: int = 1_024
+    tag_bytes_max: int = 128
+
+class Batch(NamedTuple):
+    """A closed batch, ready to be framed as one log record.
+
+    ``buffer`` is writable: HEADER_BYTES (48) of room for the record header, then ``body_bytes`` of entries.
+    It is valid until ``Journal.release(batch)``. Rows of the batch are seq ``[first_seq, next_seq)``; entries that
+    are not rows (STATE) take no seq.
+    """
+
+    buffer: memoryview
+    body_bytes: int
+    first_seq: int
+    next_seq: int
+    entries: int
+    token: int
+
+class State(NamedTuple):
+    """A device state entry (contract 2.3.6)."""
+
+    at_us: int
+    device: int
+    payload: bytes
+
+FULL: int  # append's answer when ring or batch has no room: stop reading, try again later
+
+class Journal:
+    """Where a reading becomes cells and log bytes in one step. The only writer of ring and schema."""
+
+    def __init__(self, ring: Ring, schema: Schema, limits: Limits, batch_bytes_max: int) -> None: ...
+    ring: Ring
+    schema: Schema
+    def append(self, at_us: int, kind: int, device: int, channel: int, tag: bytes, payload: bytes) -> int:
+        """Decode the payload into the ring and append its log entry to the filling batch.
+
+        Returns the row's seq (>= 0; for STATE the seq of the next row), or ``-Refusal``, or ``FULL``.
+        Nothing is changed unless a seq is returned.
+        """
+    def take_batch(self) -> Batch | None:
+        """Close the filling batch; None when it is empty. At most one batch is out at a time."""
+    def release(self, batch: Batch) -> list[State]:
+        """Give the buffer back after its record is durable and move the durable cursor; the batch's state entries."""
+    def replay(self, body: memoryview, first_seq: int, offset: int = 0) -> tuple[int, list[State]]:
+        """Run a record's entries from offset into the ring, limits off, marking rows durable.
+
+        Returns the offset reached and the state entries met; less than ``len(body)`` means the ring is full: seal,
+        then call again. Raises ValueError for an entry that does not decode.
+        """
