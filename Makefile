@@ -17,7 +17,7 @@ check: lint test ## everything that CI checks
 lint: build ## linters, types, import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/cython-lint $(filter %.pyx %.pxd,$(PYX))
+	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/cython-lint $(filter %.pyx %.pxd,$(PYX))
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

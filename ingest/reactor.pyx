@@ -26,9 +26,9 @@ from collections import namedtuple
 from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno as c_errno
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memcmp, memcpy, memmove, memset
+from libc.string cimport memcmp, memcpy, memset
 
-from ingest.http_lane cimport COMPLETE, DECLINE, NEED_MORE, Post, Verdict, parse_post
+from ingest.http_lane cimport DECLINE, NEED_MORE, Post, Verdict, parse_post
 from ingest.mqtt_lane cimport Publish, frame_bytes, parse_publish
 from storage.journal cimport FULL_ANSWER, Journal
 
@@ -296,9 +296,9 @@ cdef class Reactor:
         self.listeners.clear()
 
     cdef int accept_some(self, int listener) except -1:
-        cdef int fd, i, on = 1
+        cdef int fd, on = 1
         cdef uint8_t speaks = self.listeners[listener]
-        for i in range(ACCEPTS_PER_TURN_MAX):
+        for _ in range(ACCEPTS_PER_TURN_MAX):
             fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)
             if fd < 0:
                 if c_errno == EAGAIN:
@@ -734,8 +734,6 @@ cdef class Reactor:
         cdef Publish packet
         cdef Connection* c = &self.connections[slot]
         cdef int64_t answer
-        cdef uint8_t[4] puback
-        cdef int refusal
         if not parse_publish(frame, size, &packet):
             return -1
         if not (c.key_bytes == packet.topic_bytes and c.route_version == self.route_version
@@ -829,7 +827,7 @@ cdef class Reactor:
         cdef uint32_t key_bytes = post.token_bytes + post.device_bytes + post.tag_bytes + 12
         cdef int64_t answer
         cdef bint cached = False
-        cdef uint32_t at
+        cdef int kind = PAYLOAD_JSON if post.version == 2 else PAYLOAD_FORM
         if post.version == 1:
             post.tag = NULL
             post.tag_bytes = 0
@@ -857,10 +855,9 @@ cdef class Reactor:
                 return self.finish_post(slot, post, -<int>route)
             device, channel = route
             if key_bytes <= sizeof(key):
-                self.cache_route(c, key, key_bytes, (PAYLOAD_JSON if post.version == 2 else PAYLOAD_FORM, device,
-                                                     channel, <bytes>post.tag[:post.tag_bytes] if post.tag_bytes else b""))
-            answer = self.append(PAYLOAD_JSON if post.version == 2 else PAYLOAD_FORM, device, channel, post.tag,
-                                 post.tag_bytes, post.body, post.body_bytes)
+                tag = <bytes>post.tag[:post.tag_bytes] if post.tag_bytes else b""
+                self.cache_route(c, key, key_bytes, (kind, device, channel, tag))
+            answer = self.append(kind, device, channel, post.tag, post.tag_bytes, post.body, post.body_bytes)
             if answer == FULL_ANSWER:
                 # The rate limit was taken already; it is given back so that the retry is not refused.
                 self.gate.give_back(<uint32_t>device)
@@ -891,7 +888,7 @@ cdef class Reactor:
     def turn(self, double now_s, int64_t now_us):
         """Do everything that is ready; never blocks. now_s is monotonic, now_us the wall clock's UTC."""
         cdef epoll_event[EVENTS_MAX] events
-        cdef int count, i, round_number
+        cdef int count, i
         cdef uint32_t slot, generation
         cdef uint64_t data
         self.turns += 1

@@ -141,7 +141,6 @@ cdef class Journal:
         """Decode into the ring: all of it, or nothing."""
         cdef uint32_t cells = 0, text_bytes = 0, i, tag_id
         cdef int32_t column
-        cdef int64_t seq
         cdef Member* member
         cdef Ring ring = self.ring
         cdef int refusal = decoder.decode(kind, payload, payload_bytes)

@@ -40,7 +40,8 @@ cdef class Schema:
     cdef dict columns_by_channel, tags_by_channel
 
     cdef int64_t find(self, uint32_t channel, Space space, const char* name, uint32_t length) noexcept
-    cdef uint32_t add(self, uint32_t channel, Space space, const char* name, uint32_t length, uint32_t id) except? 0xFFFFFFFF
+    cdef uint32_t add(self, uint32_t channel, Space space, const char* name, uint32_t length,
+                      uint32_t id) except? 0xFFFFFFFF
     cdef uint32_t add_stream(self, uint32_t channel, Space space, const char* name, uint32_t length) except? 0xFFFFFFFF
     cdef int32_t add_column(self, uint32_t stream, int kind) except -1
     cdef uint32_t streams_in(self, uint32_t channel) noexcept

@@ -91,9 +91,10 @@ cdef class Schema:
             slot = (slot + 1) & self.slots_mask
         return -1
 
-    cdef uint32_t add(self, uint32_t channel, Space space, const char* name, uint32_t length, uint32_t id) except? 0xFFFFFFFF:
+    cdef uint32_t add(self, uint32_t channel, Space space, const char* name, uint32_t length,
+                      uint32_t id) except? 0xFFFFFFFF:
         cdef void* grown
-        cdef uint32_t slot, i
+        cdef uint32_t i
         cdef Name* entry
         assert self.arena_used + length < 0xFFFFFFFF
         if self.names_used == self.names_size:
@@ -207,7 +208,9 @@ cdef class Schema:
             name = b"" if column.name is None else column.name.encode()
             space = LITERAL if column.name is None else STREAM
             found = self.find(column.channel, space, name, <uint32_t>len(name))
-            stream = <uint32_t>found if found >= 0 else self.add_stream(column.channel, space, name, <uint32_t>len(name))
+            if found < 0:
+                found = self.add_stream(column.channel, space, name, <uint32_t>len(name))
+            stream = <uint32_t>found
             assert self.streams[stream].columns[<int>column.kind] < 0
             self.add_column(stream, column.kind)
         for tag in tags:

@@ -1,0 +1,3 @@
+from typing import Any
+
+def parse(data: bytes, body_bytes_max: int = 65_536) -> dict[str, Any] | bool | None: ...

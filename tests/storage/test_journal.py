@@ -1,0 +1,321 @@
+"""Journal and ring together: rows go in, batches come out, cursors grow, and replay makes the same ring again."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from storage.block import Block
+from storage.journal import FULL, Batch, Journal, Limits
+from storage.kinds import Kind, PayloadKind, Refusal
+from storage.ring import Ring
+from storage.schema import Column, Schema, Tag
+
+HEADER_BYTES = 48
+
+
+def open_journal(rows: int = 64, cells: int = 256, text: int = 4096, limits: Limits = Limits()) -> Journal:  # noqa: B008
+    return Journal(Ring(rows, cells, text), Schema(), limits, 70_000)
+
+
+def values(block: Block, schema: Schema) -> list[dict[str | None, object]]:
+    """The block's rows as dictionaries, name -> Python value."""
+    rows = []
+    for i in range(len(block)):
+        row: dict[str | None, object] = {}
+        for j in range(block.cell_start[i], block.cell_start[i + 1]):
+            column = schema.column(int(block.column[j]))
+            value = int(block.value[j])
+            text = block.text[value & (1 << 40) - 1 :][: value >> 40].decode()
+            row[column.name] = {
+                Kind.NUMBER: np.uint64(value).view(np.float64),
+                Kind.INTEGER: int(np.uint64(value).view(np.int64)),
+                Kind.TEXT: text,
+                Kind.BOOLEAN: bool(value),
+            }.get(Kind(column.kind), text)
+            if column.kind == Kind.JSON:
+                row[column.name] = json.loads(text)
+        rows.append(row)
+    return rows
+
+
+def append(journal: Journal, payload: bytes, *, at_us: int = 1, channel: int = 1, tag: bytes = b"") -> int:
+    return journal.append(at_us, PayloadKind.JSON, 7, channel, tag, payload)
+
+
+def body(batch: Batch) -> bytes:
+    return bytes(batch.buffer[HEADER_BYTES : HEADER_BYTES + batch.body_bytes])
+
+
+def test_a_row_is_readable_when_it_is_durable_and_not_before() -> None:
+    journal = open_journal()
+    assert append(journal, b'{"temp":25,"s":"x"}') == 0
+    assert journal.ring.newest(1, 10).tolist() == []
+    batch = journal.take_batch()
+    assert batch is not None
+    assert (batch.first_seq, batch.next_seq, batch.entries) == (0, 1, 1)
+    assert journal.release(batch) == []
+    assert journal.ring.newest(1, 10).tolist() == [0]
+    assert values(journal.ring.block(np.array([0])), journal.schema) == [{"temp": 25.0, "s": "x"}]
+
+
+def test_one_batch_is_out_at_a_time_and_the_next_one_fills() -> None:
+    journal = open_journal()
+    assert journal.take_batch() is None
+    append(journal, b"1")
+    first = journal.take_batch()
+    append(journal, b"2")
+    assert first is not None
+    assert journal.take_batch() is None
+    journal.release(first)
+    second = journal.take_batch()
+    assert second is not None
+    assert (second.first_seq, second.next_seq) == (1, 2)
+
+
+def test_a_refused_payload_leaves_no_trace() -> None:
+    journal = open_journal(limits=Limits(streams_per_channel_max=2))
+    assert append(journal, b'{"a":1,"b":2,"c":3}') == -Refusal.TOO_MANY_STREAMS
+    assert append(journal, b'{"a":1,') == -Refusal.BAD_JSON_FORMAT
+    assert append(journal, b"x" * 65_537) == -Refusal.PAYLOAD_TOO_LARGE
+    assert append(journal, b"1", tag=b"t" * 129) == -Refusal.TAG_INVALID
+    assert journal.schema.column_count == 0
+    assert journal.schema.stream_count(1) == 0
+    assert journal.take_batch() is None
+    assert append(journal, b'{"a":1,"b":2}') == 0
+    assert append(journal, b'{"a":1,"c":2}') == -Refusal.TOO_MANY_STREAMS
+
+
+def test_the_last_of_duplicate_keys_wins() -> None:
+    journal = open_journal()
+    append(journal, b'{"a":1,"b":true,"a":"x","a":"yy"}')
+    block = journal.ring.block(np.array([0]))
+    assert values(block, journal.schema) == [{"b": True, "a": "yy"}]
+    assert block.text == b"yy"
+
+
+def test_a_stream_has_a_column_per_kind_and_a_literal_is_not_the_empty_key() -> None:
+    journal = open_journal()
+    for payload in (b'{"a":1}', b'{"a":"x"}', b'{"":2}', b"3", b'{"a":5}'):
+        append(journal, payload)
+    names = [(column.name, Kind(column.kind)) for column in journal.schema.columns_of(1)]
+    assert names == [("a", Kind.NUMBER), ("a", Kind.TEXT), ("", Kind.NUMBER), (None, Kind.NUMBER)]
+    assert journal.schema.stream_count(1) == 3
+    assert values(journal.ring.block(np.arange(5)), journal.schema) == [
+        {"a": 1},
+        {"a": "x"},
+        {"": 2},
+        {None: 3},
+        {"a": 5},
+    ]
+
+
+def test_tags_are_numbered_per_channel() -> None:
+    journal = open_journal()
+    append(journal, b"1", tag=b"north")
+    append(journal, b"1", tag=b"north", channel=2)
+    append(journal, b"1", tag="süd".encode())
+    assert journal.schema.tags_of(1) == [Tag(1, 1, "north"), Tag(3, 1, "süd")]
+    assert journal.schema.tag_id(2, "north") == 2
+    assert journal.schema.tag_id(2, "south") == 0
+    assert journal.ring.block(np.arange(3)).tag.tolist() == [1, 2, 3]
+
+
+def test_state_entries_take_no_row_and_come_back_with_their_batch() -> None:
+    journal = open_journal()
+    assert journal.append(5, PayloadKind.STATE, 9, 1, b"", b"load=1") == 0
+    append(journal, b"1")
+    batch = journal.take_batch()
+    assert batch is not None
+    assert (batch.first_seq, batch.next_seq, batch.entries) == (0, 1, 2)
+    assert [tuple(state) for state in journal.release(batch)] == [(5, 9, b"load=1")]
+
+
+def test_a_full_ring_says_so_and_takes_the_row_after_a_seal() -> None:
+    journal = open_journal(rows=4)
+    assert [append(journal, b"1") for _ in range(5)] == [0, 1, 2, 3, FULL]
+    batch = journal.take_batch()
+    assert batch is not None
+    journal.release(batch)
+    journal.ring.mark_sealed(2)
+    assert [append(journal, b"1") for _ in range(3)] == [4, 5, FULL]
+    assert journal.ring.oldest == 2
+
+
+def test_a_pin_keeps_sealed_rows() -> None:
+    journal = open_journal(rows=4)
+    for _ in range(4):
+        append(journal, b"1")
+    batch = journal.take_batch()
+    assert batch is not None
+    journal.release(batch)
+    pin = journal.ring.pin(1)
+    journal.ring.mark_sealed(4)
+    assert [append(journal, b"1") for _ in range(2)] == [4, FULL]
+    journal.ring.unpin(pin)
+    assert append(journal, b"1") == 5
+
+
+def test_a_row_that_is_not_in_the_ring_is_an_error() -> None:
+    journal = open_journal()
+    with pytest.raises(IndexError):
+        journal.ring.block(np.array([0]))
+
+
+def test_replay_refuses_what_it_cannot_read() -> None:
+    journal = open_journal()
+    append(journal, b"1")
+    batch = journal.take_batch()
+    assert batch is not None
+    record = body(batch)
+    for broken in (record[:-1], record[:10], record[:20] + b"\x09" + record[21:], record[:-1] + b"x"):
+        with pytest.raises(ValueError, match=r"entry|kind"):
+            open_journal().replay(memoryview(broken), 0)
+    with pytest.raises(ValueError, match="begins with row 5"):
+        open_journal().replay(memoryview(record), 5)
+
+
+def test_replay_stops_when_the_ring_is_full_and_goes_on_after_a_seal() -> None:
+    journal = open_journal()
+    for i in range(10):
+        append(journal, b"%d" % i)
+    batch = journal.take_batch()
+    assert batch is not None
+    record = memoryview(body(batch))
+    small = open_journal(rows=4)
+    offset, _ = small.replay(record, 0)
+    assert small.ring.durable == 4
+    while offset < len(record):
+        small.ring.mark_sealed(small.ring.durable)
+        offset, _ = small.replay(record, 0, offset)
+    assert small.ring.durable == 10
+    assert values(small.ring.block(np.arange(6, 10)), small.schema) == [{None: i} for i in range(6, 10)]
+
+
+def test_replay_knows_no_limits() -> None:
+    journal = open_journal(text=1 << 18)
+    append(journal, b'{"k":' + b"[" * 20 + b"1" + b"]" * 20 + b"}")
+    batch = journal.take_batch()
+    assert batch is not None
+    strict = open_journal(limits=Limits(json_depth_max=2, streams_per_channel_max=0))
+    assert strict.replay(memoryview(body(batch)), 0) == (batch.body_bytes, [])
+
+
+def test_a_loaded_schema_goes_on_counting() -> None:
+    schema = Schema()
+    schema.load(
+        [Column(0, 4, 0, "a", 0), Column(1, 4, 0, "a", 2), Column(2, 4, 1, None, 0)], [Tag(1, 4, "t")]
+    )
+    journal = Journal(Ring(64, 64, 1024), schema, Limits(), 70_000)
+    append(journal, b'{"a":1,"b":"x"}', channel=4, tag=b"t")
+    assert schema.columns_of(4)[-1] == Column(3, 4, 2, "b", 2)
+    assert schema.columns_from(3) == [Column(3, 4, 2, "b", 2)]
+    assert schema.tag_count == 1
+
+
+payloads = st.dictionaries(
+    st.sampled_from(["a", "b", "c", "long name"]),
+    st.none() | st.booleans() | st.integers(-5, 5) | st.text(max_size=30),
+    max_size=4,
+) | st.sampled_from([1, "literal", None, [1, 2]])
+
+
+class RingMachine(RuleBasedStateMachine):
+    """Random appends, commits, seals and pins against a plain list."""
+
+    @initialize(
+        rows=st.sampled_from([4, 16]), cells=st.sampled_from([8, 64]), text=st.sampled_from([128, 512])
+    )
+    def start(self, rows: int, cells: int, text: int) -> None:
+        self.journal = open_journal(rows, cells, text)
+        self.rows: list[tuple[int, int, object]] = []  # channel, at, value
+        self.bodies: list[tuple[int, bytes]] = []
+        self.pins: list[tuple[int, int]] = []
+        self.out: Batch | None = None
+
+    @rule(payload=payloads, channel=st.integers(1, 3), at=st.integers(0, 5))
+    def append(self, payload: object, channel: int, at: int) -> None:
+        seq = append(
+            self.journal, json.dumps(payload, ensure_ascii=False).encode(), at_us=at, channel=channel
+        )
+        if seq == FULL:
+            ring = self.journal.ring
+            kept = ring.written - min([ring.sealed, *[seq for _, seq in self.pins]])
+            assert kept, "an empty ring has room for every test payload"
+            return
+        assert seq == len(self.rows)
+        self.rows.append((channel, at, payload))
+
+    @precondition(lambda self: self.out is None)
+    @rule()
+    def take(self) -> None:
+        self.out = self.journal.take_batch()
+        if self.out is not None:
+            self.bodies.append((self.out.first_seq, body(self.out)))
+
+    @precondition(lambda self: self.out is not None)
+    @rule()
+    def release(self) -> None:
+        assert self.out is not None
+        self.journal.release(self.out)
+        self.out = None
+
+    @rule(share=st.floats(0, 1))
+    def seal(self, share: float) -> None:
+        ring = self.journal.ring
+        ring.mark_sealed(ring.sealed + int((ring.durable - ring.sealed) * share))
+
+    @rule()
+    def pin(self) -> None:
+        ring = self.journal.ring
+        self.pins.append((ring.pin(ring.sealed), ring.sealed))
+
+    @precondition(lambda self: self.pins)
+    @rule()
+    def unpin(self) -> None:
+        self.journal.ring.unpin(self.pins.pop(0)[0])
+
+    def expected(self, seq: int) -> dict[str | None, object]:
+        payload = self.rows[seq][2]
+        return payload if isinstance(payload, dict) else {None: payload}  # type: ignore[return-value]
+
+    @invariant()
+    def cursors_are_in_order(self) -> None:
+        ring = self.journal.ring
+        assert ring.oldest <= ring.sealed <= ring.durable <= ring.written == len(self.rows)
+        assert all(ring.oldest <= seq for _, seq in self.pins)
+
+    @invariant()
+    def every_row_in_the_ring_is_as_it_was_sent(self) -> None:
+        ring = self.journal.ring
+        block = ring.block(np.arange(ring.oldest, ring.written))
+        assert values(block, self.journal.schema) == [self.expected(int(seq)) for seq in block.seq]
+        assert block.channel.tolist() == [self.rows[seq][0] for seq in block.seq]
+
+    @invariant()
+    def channels_are_found_by_their_links(self) -> None:
+        ring = self.journal.ring
+        for channel in (1, 2, 3):
+            mine = [seq for seq in range(ring.oldest, ring.durable) if self.rows[seq][0] == channel]
+            assert ring.newest(channel, 3).tolist() == mine[::-1][:3]
+            assert ring.unsealed(channel, ring.sealed, ring.durable).tolist() == [
+                seq for seq in mine if seq >= ring.sealed
+            ]
+        order = ring.channel_range(ring.sealed, ring.durable).tolist()
+        assert order == sorted(range(ring.sealed, ring.durable), key=lambda seq: (*self.rows[seq][:2], seq))
+
+    def teardown(self) -> None:
+        if not hasattr(self, "journal"):
+            return
+        again = open_journal(1 << 12, 1 << 14, 1 << 20)
+        for first_seq, record in self.bodies:
+            assert again.replay(memoryview(record), first_seq) == (len(record), [])
+        block = again.ring.block(np.arange(again.ring.written))
+        assert values(block, again.schema) == [self.expected(seq) for seq in range(again.ring.written)]
+
+
+TestRing = RingMachine.TestCase
+TestRing.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
