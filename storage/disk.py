@@ -1,0 +1,106 @@
+"""The few things that storage asks of a disk, so that tests can take the disk's place.
+
+A crash keeps what was synced and any part of what was not. The real disk is a thin layer over os; the simulated one
+(tests/storage/simulated_disk.py) keeps unsynced bytes apart and fails any call it is told to.
+"""
+
+import errno
+import os
+from pathlib import Path
+from typing import Protocol
+
+ZEROS = bytes(1 << 20)
+
+
+class DiskFullError(OSError):
+    """No space (ENOSPC) or no quota (EDQUOT) for a new file. Nothing was lost; trying again later is right."""
+
+
+class File(Protocol):
+    """One open file."""
+
+    def fileno(self) -> int: ...
+    def size(self) -> int: ...
+    def pread(self, size: int, offset: int) -> bytes: ...
+    def pwrite(self, data: bytes | memoryview, offset: int) -> int: ...
+    def sync(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class Disk(Protocol):
+    """Directories and files. Names are not durable before sync_directory."""
+
+    def open(self, path: Path) -> File: ...
+    def create_filled(self, path: Path, size: int) -> None: ...
+    def names(self, directory: Path) -> list[str]: ...
+    def rename(self, old: Path, new: Path) -> None: ...
+    def unlink(self, path: Path) -> None: ...
+    def sync_directory(self, directory: Path) -> None: ...
+
+
+class RealFile:
+    """A file descriptor."""
+
+    def __init__(self, path: Path, flags: int) -> None:
+        self._fd = os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def size(self) -> int:
+        return os.fstat(self._fd).st_size
+
+    def pread(self, size: int, offset: int) -> bytes:
+        return os.pread(self._fd, size, offset)
+
+    def pwrite(self, data: bytes | memoryview, offset: int) -> int:
+        return os.pwrite(self._fd, data, offset)
+
+    def sync(self) -> None:
+        os.fdatasync(self._fd)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+class RealDisk:
+    """The operating system's files."""
+
+    def open(self, path: Path) -> RealFile:
+        return RealFile(path, os.O_RDWR)
+
+    def create_filled(self, path: Path, size: int) -> None:
+        """A new file of zeros, written and synced: a later commit into it changes no metadata. Replaces an old one.
+
+        Raises:
+            DiskFullError: there is no room; nothing is left behind.
+        """
+        try:
+            file = RealFile(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+            try:
+                for offset in range(0, size, len(ZEROS)):
+                    file.pwrite(memoryview(ZEROS)[: size - offset], offset)
+                file.sync()
+            finally:
+                file.close()
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise DiskFullError(error.errno, error.strerror, str(path)) from error
+            raise
+
+    def names(self, directory: Path) -> list[str]:
+        return sorted(os.listdir(directory))
+
+    def rename(self, old: Path, new: Path) -> None:
+        old.rename(new)
+
+    def unlink(self, path: Path) -> None:
+        path.unlink()
+
+    def sync_directory(self, directory: Path) -> None:
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
