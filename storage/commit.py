@@ -1,8 +1,9 @@
 """Group commit: one batch of the journal, one record of the log, one sync.
 
-Driven by the reactor's thread and never waiting: ``submit_nowait`` hands the filling batch to the committer if that is
+Driven by the reactor's thread and never waiting: ``submit_nowait`` hands the filling batch to the committer if it is
 free, ``complete_nowait`` takes the result. A failed write or sync is the end (invariant 5): what the kernel still has
-of the file is unknown, so nothing may be acknowledged any more and the daemon stops; the log tells the truth at restart.
+of the file is unknown, so nothing may be acknowledged any more and the daemon stops.
+At restart the log tells the truth.
 """
 
 import bisect

@@ -90,7 +90,7 @@ class RealDisk:
             raise
 
     def names(self, directory: Path) -> list[str]:
-        return sorted(os.listdir(directory))
+        return sorted(path.name for path in directory.iterdir())
 
     def rename(self, old: Path, new: Path) -> None:
         old.rename(new)

@@ -102,7 +102,7 @@ def test_mosquitto_pub_publishes(daemon: Daemon, version: str) -> None:
             [
                 "mosquitto_pub", "-h", "127.0.0.1", "-p", str(daemon.port("mqtt")), "-V", version, "-q", qos,
                 "-u", daemon.user["user_id"], "-P", daemon.user["device_token"],
-                "-t", f"{daemon.user['device_token']}/json/{device}", "-m", '{"qos":%s}' % qos,
+                "-t", f"{daemon.user['device_token']}/json/{device}", "-m", f'{{"qos":{qos}}}',
             ],
             check=True, timeout=10,
         )  # fmt: skip
@@ -252,7 +252,7 @@ def test_a_stop_commits_and_answers_what_was_taken(tmp_path: Path, how: signal.S
 def test_a_second_daemon_on_the_same_data_is_refused(daemon: Daemon) -> None:
     second = Daemon(daemon.data)
     second.log = daemon.log.with_suffix(".second")
-    with pytest.raises(AssertionError, match="another daemon|in use|already"):
+    with pytest.raises(AssertionError, match=r"another daemon|in use|already"):
         second.start()
     assert second.process.returncode == 1
     second.process.communicate()

@@ -133,9 +133,9 @@ class SimulatedDisk:
         return SimulatedFile(self, self.seen[path])
 
     def create_filled(self, path: Path, size: int) -> None:
+        if self.is_full:
+            raise DiskFullError(errno.ENOSPC, "full")
         try:
-            if self.is_full:
-                raise OSError(errno.ENOSPC, "full")
             self._check()
         except OSError as error:
             if error.errno == errno.ENOSPC:
