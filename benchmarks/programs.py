@@ -1,0 +1,35 @@
+"""The C programs of this directory: compiled when they are older than their source.
+
+They land in build/bench and are plain programs with --options and one JSON line of
+result, so each of them can be run by hand (README.md).
+"""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+SOURCES = Path(__file__).parent
+BUILD = SOURCES.parent / "build" / "bench"
+FLAGS = ("-std=gnu11", "-O2", "-Wall", "-Wextra")
+
+
+def program(name: str) -> Path:
+    """The path of a compiled program; compiles it first if its source is newer.
+
+    Raises:
+        subprocess.CalledProcessError: the compiler refuses the source.
+        FileNotFoundError: there is no C compiler.
+    """
+    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
+    source, target = SOURCES / f"{name}.c", BUILD / name
+    newest = max(path.stat().st_mtime for path in (source, SOURCES / "load.h"))
+    if target.exists() and target.stat().st_mtime > newest:
+        return target
+    if compiler is None:
+        raise FileNotFoundError("no C compiler found: the load generators cannot be built")
+    BUILD.mkdir(parents=True, exist_ok=True)
+    fresh = target.with_suffix(f".{os.getpid()}")
+    subprocess.run([compiler, *FLAGS, "-o", fresh, source], check=True)
+    fresh.replace(target)
+    return target
