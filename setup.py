@@ -8,7 +8,7 @@ from setuptools import Extension, setup
 
 ROOT = Path(__file__).parent
 ARGS = ["-O3", "-fno-strict-aliasing", "-Wno-unused-function"]
-if os.environ.get("THINGSCALE_NATIVE"):
+if os.environ.get("NATIVE"):
     ARGS.append("-march=native")
 
 extensions = [

@@ -1,0 +1,1 @@
+"""kill -9 at random moments under load: every acknowledged reading is there, once per send, in order."""

@@ -1,0 +1,125 @@
+"""Admission: may this device's reading be stored, and where?
+
+The order of the contract (2.2): rate limit, token, device id, unknown device (registered on the spot), no channel,
+disabled. The same for both connectors, except that MQTT knows no rate limit.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Final
+
+from storage.kinds import Refusal
+from storage.registry import DeviceLimitError, Registry, User
+
+DEVICE_ID_BYTES_MAX: Final = 128
+# Devices whose last post is remembered. The oldest is forgotten first, and then posts one time more than it might.
+RATE_DEVICES_MAX: Final = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a reading goes: registry ids of the device and of its channel."""
+
+    device: int
+    channel: int
+
+
+def text_of(raw: bytes, bytes_max: int) -> str | None:
+    """A name out of a header or topic level: UTF-8, printable, not too long; None otherwise."""
+    if len(raw) > bytes_max:
+        return None
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        return None
+    if any(character < " " or character == "\x7f" for character in text):
+        return None
+    return text
+
+
+class RateLimiter:
+    """One token bucket per key, as many tokens as the rate, at least one (contract 2.5). Bounded memory.
+
+    Args:
+        per_s: posts a second; 0 lets everything pass.
+    """
+
+    def __init__(self, per_s: float, keys_max: int = RATE_DEVICES_MAX) -> None:
+        self.per_s = per_s
+        self._burst = max(1.0, per_s)
+        self._keys_max = keys_max
+        self._buckets: OrderedDict[object, tuple[float, float]] = OrderedDict()  # tokens, as of
+
+    def allow(self, key: object, now: float) -> bool:
+        """Take one token if there is one."""
+        if self.per_s == 0:
+            return True
+        tokens, as_of = self._buckets.get(key, (self._burst, now))
+        tokens = min(self._burst, tokens + (now - as_of) * self.per_s)
+        allowed = tokens >= 1
+        self._buckets[key] = (tokens - 1 if allowed else tokens, now)
+        self._buckets.move_to_end(key)
+        if len(self._buckets) > self._keys_max:
+            self._buckets.popitem(last=False)
+        return allowed
+
+    def give_back(self, key: object) -> None:
+        """The last token was not used."""
+        if key in self._buckets:
+            tokens, as_of = self._buckets[key]
+            self._buckets[key] = (min(self._burst, tokens + 1), as_of)
+
+
+class Admission:
+    """Resolves devices to routes.
+
+    Args:
+        registry: users, devices, channels.
+        limiter: for the HTTP connector, keyed by device.
+        tag_bytes_max: beyond it TAG_INVALID.
+    """
+
+    def __init__(self, registry: Registry, limiter: RateLimiter, tag_bytes_max: int = 128) -> None:
+        self._registry = registry
+        self.limiter = limiter
+        self._tag_bytes_max = tag_bytes_max
+
+    def user_of(self, token: bytes | None) -> User | None:
+        """The user whose device token this is."""
+        if not token or not token.isascii():
+            return None
+        return self._registry.user_by_device_token(token.decode())
+
+    def route_http(
+        self, token: bytes | None, device_id: bytes | None, tag: bytes, now: float, at_us: int
+    ) -> Route | Refusal:
+        """A post's route; takes a token of the rate limit."""
+        user = self.user_of(token)
+        # The limit comes first for the client, but its key needs the user; nobody gains by posting with a wrong token.
+        if user is None:
+            return Refusal.AUTH_REQUIRED
+        if not self.limiter.allow((user.user_id, device_id), now):
+            return Refusal.TOO_MANY_REQUESTS
+        return self.route(user.user_id, device_id or b"", tag, at_us)
+
+    def route(self, user_id: str, device_id: bytes, tag: bytes, at_us: int) -> Route | Refusal:
+        """Where the device's readings go. An unknown device is registered: NEW_DEVICE_FOUND."""
+        name = text_of(device_id, DEVICE_ID_BYTES_MAX)
+        if name is None:
+            return Refusal.DEVICE_ID_INVALID
+        if name in ("", "0"):
+            return Refusal.DEVICE_ID_ZERO
+        device = self._registry.device(user_id, name)
+        if device is None:
+            try:
+                self._registry.provision_device(user_id, name, at_us)
+            except DeviceLimitError:
+                return Refusal.MAX_DEVICE_REACH
+            return Refusal.NEW_DEVICE_FOUND
+        if device.channel is None:
+            return Refusal.NO_MAPPED_CH
+        if not device.enabled:
+            return Refusal.DEVICE_DISABLED
+        if tag and text_of(tag, self._tag_bytes_max) is None:
+            return Refusal.TAG_INVALID
+        return Route(device.id, device.channel)

@@ -1,0 +1,191 @@
+"""The command line. Exit codes: 0 done, 1 failed, 2 wrong usage (of a flag, a key or a file).
+
+Users are managed in the registry directly, whether the daemon runs or not; it looks for changes twice a second.
+"""
+
+import json
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from storage.lock import InUseByProcessError
+from storage.recovery import RingTooSmallError
+from storage.registry import FieldError, Registry, RegistryFormatError, UnknownError, User
+from storage.wal import CorruptRecordError
+from thingscale.config import SETTINGS, Config, ConfigError, load
+from thingscale.control import call
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+user_app = typer.Typer(no_args_is_help=True, help="Accounts and their tokens.")
+app.add_typer(user_app, name="user")
+
+Data = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Data directory [default: ./data].")]
+File = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="TOML file.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def fail(message: object, code: int = 1) -> NoReturn:
+    print(f"thingscale: {message}", file=sys.stderr)
+    raise typer.Exit(code)
+
+
+def configuration(file: Path | None, data: Path | None, **flags: Any) -> Config:
+    given = {name.replace("_", ".", 1): value for name, value in flags.items()}
+    try:
+        return load(file, {"server.data": None if data is None else str(data), **given})
+    except ConfigError as error:
+        fail(error, 2)
+
+
+def open_registry(config: Config) -> Registry:
+    try:
+        config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return Registry(config.data / "registry.sqlite3", config["limits.devices_per_user_max"])
+    except (OSError, RegistryFormatError) as error:
+        fail(error)
+
+
+@app.command()
+def serve(
+    data: Data = None,
+    config: File = None,
+    http: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="HTTP [default: 127.0.0.1:8080].")
+    ] = None,
+    mqtt: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="MQTT [default: 127.0.0.1:1883].")
+    ] = None,
+) -> None:
+    """Run the daemon. Prints one JSON line on stdout when it takes traffic; logs go to stderr."""
+    from thingscale.daemon import run
+
+    settings = configuration(config, data, server_http=http, server_mqtt=mqtt)
+    try:
+        settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        code = run(settings)
+    except (
+        InUseByProcessError,
+        CorruptRecordError,
+        RingTooSmallError,
+        RegistryFormatError,
+        OSError,
+    ) as error:
+        fail(error)
+    raise typer.Exit(code)
+
+
+@app.command()
+def publish(
+    now: Annotated[bool, typer.Option("--now", help="Do not wait for the end of the day.")] = False,
+    channel: Annotated[int | None, typer.Option(help="Only this channel number.")] = None,
+    user: Annotated[str | None, typer.Option(help="Only this user id.")] = None,
+    data: Data = None,
+    config: File = None,
+) -> None:
+    """Write what there is as published Parquet files, with the daemon running or not."""
+    from thingscale.daemon import publish_offline
+
+    if not now:
+        fail("days are published by themselves; --now publishes what there is", 2)
+    settings = configuration(config, data)
+    reply = call(settings.data, {"do": "publish", "channel": channel, "user": user})
+    if reply is None:
+        try:
+            reply = publish_offline(settings, user, channel)
+        except (InUseByProcessError, CorruptRecordError, RingTooSmallError, OSError) as error:
+            fail(error)
+    if "error" in reply:
+        fail(reply["error"])
+    print(json.dumps(reply))
+
+
+@app.command(name="config")
+def show_config(data: Data = None, config: File = None, as_json: AsJson = False) -> None:
+    """Print the configuration that is in force, and where each value came from."""
+    settings = configuration(config, data)
+    if as_json:
+        print(json.dumps({"values": settings.values, "origins": settings.origins}, indent=2))
+        return
+    table = Table("setting", "value", "from", "meaning", box=None)
+    for setting in SETTINGS:
+        table.add_row(setting.path, str(settings[setting.path]), settings.origins[setting.path], setting.help)
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    print(metadata.version("thingscale"))
+
+
+def show_user(user: User, as_json: bool) -> None:
+    if as_json:
+        fields = ("user_id", "api_token", "device_token", "email1", "locale", "user_alias")
+        print(json.dumps({name: getattr(user, name) for name in fields}))
+    else:
+        print(
+            f"user id       {user.user_id}\nAPI token     {user.api_token}\ndevice token  {user.device_token}"
+        )
+
+
+@user_app.command("add")
+def add_user(
+    email: Annotated[str, typer.Option(help="Where notifications go.")] = "",
+    alias: Annotated[str, typer.Option(help="Display name.")] = "",
+    locale: Annotated[str, typer.Option(help="IANA time zone.")] = "UTC",
+    data: Data = None,
+    config: File = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make an account; prints its id and tokens."""
+    registry = open_registry(configuration(config, data))
+    try:
+        user = registry.add_user(time.time_ns() // 1000, email1=email, user_alias=alias, locale=locale)
+    except FieldError as error:
+        fail(error, 2)
+    show_user(user, as_json)
+
+
+@user_app.command("list")
+def list_users(data: Data = None, config: File = None, as_json: AsJson = False) -> None:
+    """All accounts; tokens only with --json."""
+    users = open_registry(configuration(config, data)).users()
+    if as_json:
+        for user in users:
+            show_user(user, as_json=True)
+        return
+    table = Table("user id", "alias", "email", "locale", box=None)
+    for user in users:
+        table.add_row(user.user_id, user.user_alias, user.email1, user.locale)
+    Console().print(table)
+
+
+@user_app.command("rotate")
+def rotate_token(
+    user_id: str,
+    api: Annotated[bool, typer.Option("--api", help="A new API token.")] = False,
+    device: Annotated[bool, typer.Option("--device", help="A new device token.")] = False,
+    data: Data = None,
+    config: File = None,
+    as_json: AsJson = False,
+) -> None:
+    """Replace a token. The old one is worth nothing within a second."""
+    if api == device:
+        fail("give one of --api and --device", 2)
+    registry = open_registry(configuration(config, data))
+    try:
+        user = registry.rotate(user_id, "api_token" if api else "device_token")
+    except UnknownError as error:
+        fail(error)
+    show_user(user, as_json)
+
+
+def main() -> None:
+    """The ``thingscale`` command."""
+    app()

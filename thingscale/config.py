@@ -1,0 +1,180 @@
+"""Configuration: a TOML file, the environment, flags, in rising precedence. Unknown or wrong keys are refused.
+
+Every key is one line of SETTINGS: docs/configuration.md is checked against it. In the environment a key is
+``THINGSCALE_<SECTION>_<KEY>``. A section is a frozen dataclass beside nothing but its defaults; components are given
+their own options by the composition root and never see this module.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+MIB: Final = 1 << 20
+
+
+class ConfigError(Exception):
+    """A key is unknown or its value is wrong; the message begins with its path."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One key. ``kind`` is the type that a value must have; ``choices`` or ``least``/``most`` bound it."""
+
+    path: str
+    default: Any
+    help: str
+    choices: tuple[str, ...] = ()
+    least: float = 0
+    most: float = 2**62
+    power_of_two: bool = False
+
+    @property
+    def kind(self) -> type:
+        return type(self.default)
+
+    @property
+    def variable(self) -> str:
+        return "THINGSCALE_" + self.path.replace(".", "_").upper()
+
+    def accept(self, value: Any) -> Any:
+        """The value as it will be used. Raises ConfigError."""
+        if self.kind is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if type(value) is not self.kind:
+            raise ConfigError(f"{self.path}: expected {self.kind.__name__}, not {value!r}")
+        if self.choices and value not in self.choices:
+            raise ConfigError(f"{self.path}: expected one of {', '.join(self.choices)}, not {value!r}")
+        if self.kind in (int, float) and not self.least <= value <= self.most:
+            raise ConfigError(f"{self.path}: {value!r} is not in {self.least} .. {self.most}")
+        if self.power_of_two and value & (value - 1):
+            raise ConfigError(f"{self.path}: {value!r} is not a power of two")
+        return value
+
+    def parse(self, text: str) -> Any:
+        """A value from the environment. Raises ConfigError."""
+        try:
+            value: Any = {int: int, float: float, str: str}[self.kind](text)
+        except ValueError:
+            raise ConfigError(
+                f"{self.path}: expected {self.kind.__name__}, not {text!r} ({self.variable})"
+            ) from None
+        return self.accept(value)
+
+
+SETTINGS: Final = (
+    Setting("server.data", "data", "directory of everything that is remembered"),
+    Setting("server.http", "127.0.0.1:8080", "HOST:PORT of HTTP; port 0 takes a free one"),
+    Setting("server.mqtt", "127.0.0.1:1883", "HOST:PORT of MQTT; port 0 takes a free one"),
+    Setting("limits.connector_per_s", 1.0, "posts per second and device; 0 is no limit"),
+    Setting("limits.rest_per_s", 20.0, "REST requests per second and API token; 0 is no limit"),
+    Setting("limits.devices_per_user_max", 100_000, "devices of one user", least=1),
+    Setting("limits.payload_bytes_max", 65_536, "bytes of one reading", least=1, most=4 * MIB),
+    Setting("limits.json_depth_max", 32, "containers within containers", least=1, most=1_000),
+    Setting("limits.key_bytes_max", 256, "bytes of a stream's name", least=1, most=65_536),
+    Setting("limits.streams_per_channel_max", 1_024, "streams of one channel", least=1, most=65_536),
+    Setting("limits.tag_bytes_max", 128, "bytes of a tag's name", least=1, most=255),
+    Setting("limits.packet_bytes_max", 131_072, "bytes of one MQTT packet", least=1_024, most=262_144),
+    Setting("limits.mqtt_connections_max", 100_000, "MQTT clients at a time", least=1),
+    Setting("limits.http_connections_max", 10_000, "HTTP clients at a time", least=1),
+    Setting("limits.connect_timeout_s", 10.0, "until an MQTT client has sent CONNECT", least=0.1),
+    Setting("limits.http_idle_s", 120.0, "silence of an HTTP client between requests", least=0.1),
+    Setting("limits.partial_timeout_s", 20.0, "until a packet or request that began is complete", least=0.1),
+    Setting("limits.input_bytes_max", 256 * MIB, "incomplete packets of all clients together", least=MIB),
+    Setting("limits.reply_bytes_max", MIB, "replies that one client leaves unread", least=65_536),
+    Setting("limits.http_header_bytes_max", 16_384, "bytes of a request's head", least=1_024),
+    Setting("limits.http_body_bytes_max", 8 * MIB, "bytes of a REST request's body", least=1_024),
+    Setting("storage.durability", "fsync", "fsync: on disk before the answer; os: left to the kernel", ("fsync", "os")),
+    Setting("storage.ring_rows", 1 << 20, "readings in memory", least=1 << 16, most=1 << 28, power_of_two=True),
+    Setting("storage.ring_cells", 1 << 22, "values in memory", least=1 << 19, most=1 << 30, power_of_two=True),
+    Setting("storage.ring_text_bytes", 64 * MIB, "text in memory", least=16 * MIB, most=1 << 32, power_of_two=True),
+    Setting("storage.batch_bytes_max", MIB, "bytes of one log record", least=65_536 * 2, most=64 * MIB),
+    Setting("storage.segment_bytes", 64 * MIB, "bytes of one log segment", least=2 * MIB, most=1 << 31),
+    Setting("storage.spare_segments", 2, "log segments kept ready", least=1, most=64),
+    Setting("storage.seal_interval_s", 900.0, "longest time until readings leave the log for a hot file", least=0.05),
+    Setting("storage.seal_ring_fill", 0.5, "share of the ring that is sealed at once", least=0.05, most=0.9),
+    Setting("storage.publish_grace_s", 900.0, "after UTC midnight, until a day is published", least=0),
+    Setting("storage.part_rows_max", 4_000_000, "readings of one published file", least=1_000),
+    Setting("query.threads", 2, "DuckDB's threads", least=1, most=1_024),
+    Setting("query.memory_bytes_max", 1 << 30, "DuckDB's memory", least=64 * MIB),
+    Setting("query.concurrent_max", 8, "range queries at a time; more wait", least=1, most=1_024),
+    Setting("log.level", "info", "least severe message that is logged", ("debug", "info", "warning", "error")),
+    Setting("log.format", "auto", "auto: text on a terminal, else JSON", ("auto", "text", "json")),
+)  # fmt: skip
+
+BY_PATH: Final = {setting.path: setting for setting in SETTINGS}
+
+
+class Config:
+    """What is in force, and where each value came from: default, file, environment or flag."""
+
+    def __init__(self, values: Mapping[str, Any], origins: Mapping[str, str]) -> None:
+        self.values = dict(values)
+        self.origins = dict(origins)
+
+    def __getitem__(self, path: str) -> Any:
+        return self.values[path]
+
+    def address(self, path: str) -> tuple[str, int]:
+        """HOST:PORT split; [::1]:8080 for IPv6. Raises ConfigError."""
+        host, colon, port = self.values[path].rpartition(":")
+        if not colon or not port.isascii() or not port.isdigit() or int(port) > 65_535:
+            raise ConfigError(f"{path}: expected HOST:PORT, not {self.values[path]!r}")
+        return host.removeprefix("[").removesuffix("]") or "0.0.0.0", int(port)  # noqa: S104
+
+    @property
+    def data(self) -> Path:
+        return Path(self.values["server.data"])
+
+
+def load(
+    file: Path | None = None,
+    flags: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Config:
+    """Defaults, then the file, the environment, the flags (path -> value, None is not given). Raises ConfigError."""
+    values = {setting.path: setting.default for setting in SETTINGS}
+    origins = dict.fromkeys(values, "default")
+    if file is not None:
+        for path, value in _read(file).items():
+            values[path], origins[path] = value, str(file)
+    for name, text in sorted((os.environ if environment is None else environment).items()):
+        if name.startswith("THINGSCALE_"):
+            setting = next((setting for setting in SETTINGS if setting.variable == name), None)
+            if setting is None:
+                raise ConfigError(f"{name}: no such setting")
+            values[setting.path], origins[setting.path] = setting.parse(text), name
+    for path, value in (flags or {}).items():
+        if value is not None:
+            values[path], origins[path] = BY_PATH[path].accept(value), "flag"
+    config = Config(values, origins)
+    for path in ("server.http", "server.mqtt"):
+        config.address(path)
+    if config["storage.segment_bytes"] < 2 * config["storage.batch_bytes_max"]:
+        raise ConfigError("storage.segment_bytes: must be at least twice storage.batch_bytes_max")
+    if config["storage.batch_bytes_max"] < 2 * config["limits.payload_bytes_max"]:
+        raise ConfigError("storage.batch_bytes_max: must be at least twice limits.payload_bytes_max")
+    if config["limits.packet_bytes_max"] < config["limits.payload_bytes_max"]:
+        raise ConfigError("limits.packet_bytes_max: must be at least limits.payload_bytes_max")
+    return config
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        tree = tomllib.loads(file.read_text())
+    except OSError as error:
+        raise ConfigError(f"{file}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: {error}") from error
+    found: dict[str, Any] = {}
+    for section, keys in tree.items():
+        if not isinstance(keys, dict):
+            raise ConfigError(f"{section}: expected a section, as in [{section}]")
+        for key, value in keys.items():
+            path = f"{section}.{key}"
+            if path not in BY_PATH:
+                raise ConfigError(f"{path}: no such setting")
+            found[path] = BY_PATH[path].accept(value)
+    return found

@@ -1,0 +1,87 @@
+"""The control socket: how the command line talks to a daemon that runs on the same data directory.
+
+``control.sock`` in the data directory, mode 0600: whoever may open the directory's files may use it. One JSON object a
+line in each direction; a request is ``{"do": "publish", ...}``, a reply ``{"ok": true, ...}`` or ``{"error": "..."}``.
+"""
+
+import json
+import os
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+
+NAME: Final = "control.sock"
+LINE_BYTES_MAX: Final = 65_536
+CALL_LIMIT_S: Final = 3_600
+
+Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
+
+
+def address(data: Path) -> str:
+    """The socket's path, as short as it can be said: sun_path holds 107 bytes."""
+    path = (data / NAME).absolute()
+    short = os.path.relpath(path)
+    return short if len(short) < len(str(path)) else str(path)
+
+
+async def run_control(
+    data: Path, handlers: Mapping[str, Handler], *, task_status: Any = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Serve until cancelled."""
+    where = address(data)
+    Path(where).unlink(missing_ok=True)
+    listener = trio.socket.socket(trio.socket.AF_UNIX)
+    mask = os.umask(0o177)
+    try:
+        await listener.bind(where)
+    finally:
+        os.umask(mask)
+    listener.listen(8)
+
+    async def answer(stream: trio.SocketStream) -> None:
+        async with stream:
+            line = b""
+            while not line.endswith(b"\n") and len(line) < LINE_BYTES_MAX:
+                piece = await stream.receive_some(4096)
+                if not piece:
+                    return
+                line += piece
+            try:
+                request = json.loads(line)
+                reply = await handlers[request["do"]](request)
+            except (ValueError, KeyError, TypeError) as error:
+                reply = {"error": f"bad request: {error}"}
+            except OSError as error:
+                reply = {"error": str(error)}
+            await stream.send_all(json.dumps(reply).encode() + b"\n")
+
+    async def guarded(stream: trio.SocketStream) -> None:
+        try:
+            await answer(stream)
+        except (trio.BrokenResourceError, OSError):
+            pass  # the command went away; nobody is there to be told
+
+    try:
+        await trio.serve_listeners(guarded, [trio.SocketListener(listener)], task_status=task_status)
+    finally:
+        Path(where).unlink(missing_ok=True)
+
+
+def call(data: Path, request: dict[str, Any]) -> dict[str, Any] | None:
+    """Ask the daemon on this data directory; None when there is none. Blocks."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(CALL_LIMIT_S)
+        try:
+            client.connect(address(data))
+        except (FileNotFoundError, ConnectionRefusedError):
+            return None
+        client.sendall(json.dumps(request).encode() + b"\n")
+        with client.makefile("rb") as replies:
+            line = replies.readline()
+    if not line:
+        return {"error": "the daemon closed the control socket without an answer"}
+    reply: dict[str, Any] = json.loads(line)
+    return reply
