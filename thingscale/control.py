@@ -4,6 +4,7 @@
 line in each direction; a request is ``{"do": "publish", ...}``, a reply ``{"ok": true, ...}`` or ``{"error": "..."}``.
 """
 
+import contextlib
 import json
 import os
 import socket
@@ -27,19 +28,24 @@ def address(data: Path) -> str:
     return short if len(short) < len(str(path)) else str(path)
 
 
+def open_listener(where: str) -> socket.socket:
+    """A listening socket that only this user may connect to; a daemon before us may have left its name."""
+    Path(where).unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX)
+    mask = os.umask(0o177)
+    try:
+        listener.bind(where)
+    finally:
+        os.umask(mask)
+    listener.listen(8)
+    return listener
+
+
 async def run_control(
     data: Path, handlers: Mapping[str, Handler], *, task_status: Any = trio.TASK_STATUS_IGNORED
 ) -> None:
     """Serve until cancelled."""
-    where = address(data)
-    Path(where).unlink(missing_ok=True)
-    listener = trio.socket.socket(trio.socket.AF_UNIX)
-    mask = os.umask(0o177)
-    try:
-        await listener.bind(where)
-    finally:
-        os.umask(mask)
-    listener.listen(8)
+    listener = open_listener(address(data))
 
     async def answer(stream: trio.SocketStream) -> None:
         async with stream:
@@ -59,15 +65,12 @@ async def run_control(
             await stream.send_all(json.dumps(reply).encode() + b"\n")
 
     async def guarded(stream: trio.SocketStream) -> None:
-        try:
+        # The command may go away; then nobody is there to be told.
+        with contextlib.suppress(trio.BrokenResourceError, OSError):
             await answer(stream)
-        except (trio.BrokenResourceError, OSError):
-            pass  # the command went away; nobody is there to be told
 
-    try:
-        await trio.serve_listeners(guarded, [trio.SocketListener(listener)], task_status=task_status)
-    finally:
-        Path(where).unlink(missing_ok=True)
+    sockets = [trio.SocketListener(trio.socket.from_stdlib_socket(listener))]
+    await trio.serve_listeners(guarded, sockets, task_status=task_status)
 
 
 def call(data: Path, request: dict[str, Any]) -> dict[str, Any] | None:

@@ -29,7 +29,8 @@ This is a new data directory. A first user was made; its tokens are shown only n
 
 Paste this to send a reading as the device {DEVICE_ID}:
 
-    curl http://{http}/post_v2/ -H 'X-DEVICETOKEN: {user.device_token}' -H 'X-DEVICEID: {DEVICE_ID}' -d '{{"temp": 21.5}}'
+    curl http://{http}/post_v2/ -H 'X-DEVICETOKEN: {user.device_token}' \\
+         -H 'X-DEVICEID: {DEVICE_ID}' -d '{{"temp": 21.5}}'
 
 and this to read it back:
 

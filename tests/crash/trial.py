@@ -49,7 +49,9 @@ class Trial:
             THINGSCALE_STORAGE_SEGMENT_BYTES=str(4 << 20),
             THINGSCALE_STORAGE_PUBLISH_GRACE_S="1",
         )
-        self.senders = [Sender(f"m{i}") for i in range(MQTT_CLIENTS)] + [Sender(f"h{i}") for i in range(HTTP_CLIENTS)]
+        self.senders = [Sender(f"m{i}") for i in range(MQTT_CLIENTS)] + [
+            Sender(f"h{i}") for i in range(HTTP_CLIENTS)
+        ]
         self.stopping = threading.Event()
 
     def prepare(self) -> None:
@@ -64,10 +66,15 @@ class Trial:
         user, token = self.daemon.user["user_id"].encode(), self.daemon.user["device_token"].encode()
         topic = token + b"/json/" + sender.device.encode()
         fields = (sender.device.encode(), user, token)
-        body = b"\x00\x04MQTT\x04\xc2\x00\x3c" + b"".join(struct.pack(">H", len(text)) + text for text in fields)
+        body = b"\x00\x04MQTT\x04\xc2\x00\x3c" + b"".join(
+            struct.pack(">H", len(text)) + text for text in fields
+        )
         waiting: dict[int, int] = {}
         packet_id = 0
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.daemon.port("mqtt"))) as client:
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection(("127.0.0.1", self.daemon.port("mqtt"))) as client,
+        ):
             client.settimeout(10)
             client.sendall(b"\x10" + bytes([len(body)]) + body)
             replies = client.makefile("rb")
@@ -80,7 +87,11 @@ class Trial:
                     payload = b'{"n":%d,"text":"%s"}' % (sender.sent, b"x" * (sender.sent % 50))
                     publish = struct.pack(">H", len(topic)) + topic + struct.pack(">H", packet_id) + payload
                     size = len(publish)
-                    burst += b"\x32" + (bytes([size]) if size < 128 else bytes([size & 127 | 128, size >> 7])) + publish
+                    burst += (
+                        b"\x32"
+                        + (bytes([size]) if size < 128 else bytes([size & 127 | 128, size >> 7]))
+                        + publish
+                    )
                     waiting[packet_id] = sender.sent
                     sender.sent += 1
                 client.sendall(burst)
@@ -119,8 +130,12 @@ class Trial:
 
     def live_and_die(self) -> None:
         self.stopping.clear()
-        threads = [threading.Thread(target=self.send_mqtt, args=(sender,)) for sender in self.senders[:MQTT_CLIENTS]]
-        threads += [threading.Thread(target=self.send_http, args=(sender,)) for sender in self.senders[MQTT_CLIENTS:]]
+        threads = [
+            threading.Thread(target=self.send_mqtt, args=(sender,)) for sender in self.senders[:MQTT_CLIENTS]
+        ]
+        threads += [
+            threading.Thread(target=self.send_http, args=(sender,)) for sender in self.senders[MQTT_CLIENTS:]
+        ]
         if self.chance.random() < 0.2:
             threads.append(threading.Thread(target=self.publish_now))
         for thread in threads:
@@ -144,7 +159,9 @@ class Trial:
             assert numbers == sorted(numbers), f"{sender.device}: out of order"
             assert all(n < sender.sent for n in numbers), f"{sender.device}: never sent"
             text = "x" if sender.device.startswith("m") else "y"
-            assert all(value == (text * (n % 50) if text == "x" else text) for n, value in found), f"{sender.device}: changed"
+            assert all(value == (text * (n % 50) if text == "x" else text) for n, value in found), (
+                f"{sender.device}: changed"
+            )
             total["sent"] += sender.sent
             total["acknowledged"] += len(sender.acknowledged)
             total["present"] += len(numbers)
@@ -181,7 +198,9 @@ def run(trials: int, seed: int, directory: Path, lives: int = 10) -> dict[str, i
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
