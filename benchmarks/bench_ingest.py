@@ -9,7 +9,9 @@ Exits with 1 when a server loses a message, a connection or a count, never becau
 """
 
 import argparse
+import http.client
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -25,6 +27,15 @@ from benchmarks.servers import PEERS, Peer, Place, Server, stored_datapoints
 from benchmarks.traffic import LoadResult, Scenario
 
 IDLE_CONNECTIONS = 15_000
+
+# What a server that misbehaves looks like from here; everything else is a mistake of the bench.
+FAILURES = (
+    processes.ServerFailedError,
+    traffic.LoadFailedError,
+    subprocess.SubprocessError,
+    http.client.HTTPException,
+    OSError,
+)
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -198,7 +209,7 @@ def run_all(bench: Bench, wanted: list[str], files: int) -> str:
             bench.run_idle(files)
         if "recovery" in wanted and any(peer.name == "thingscale" for peer in bench.peers):
             bench.run_recovery()
-    except (WrongCountError, traffic.LoadFailedError, processes.ServerFailedError) as error:
+    except (WrongCountError, *FAILURES) as error:
         return f"{type(error).__name__}: {error}"
     return ""
 

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import ingest_report
 from benchmarks.idle import IdleResult, idle_connections_max
-from benchmarks.recovery import RecoveryResult
+from benchmarks.recovery import RecoveryResult, replay_figures
 from benchmarks.traffic import SCENARIOS, LoadResult
 
 
@@ -55,6 +55,21 @@ def test_a_target_is_kept_missed_or_not_measured() -> None:
 def test_recovery_without_the_daemons_own_figures_is_timed_from_outside() -> None:
     outside = RecoveryResult(1_000_000, 1_000_000, 0.5, 1.0, None, None)
     assert outside.datapoints_per_second == 2_000_000
+
+
+@pytest.mark.parametrize(
+    ("log", "expected"),
+    [
+        (b'{"message": "recovered 1,000,000 rows from 52 records in 0.31 s"}\n', (1_000_000, 0.31)),
+        (b"12:00 INFO thingscale: started\n12:00 INFO thingscale: recovered 7 rows in 1 s", (7, 1.0)),
+        (b"12:00 INFO thingscale: sealed 7 rows in 1 s", (None, None)),
+        (b"", (None, None)),
+    ],
+)
+def test_the_daemons_figures_come_from_its_line_about_recovery(
+    log: bytes, expected: tuple[int | None, float | None]
+) -> None:
+    assert replay_figures(log) == expected
 
 
 def test_the_document_holds_every_round_and_is_json() -> None:
