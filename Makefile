@@ -21,6 +21,12 @@ lint: build ## linters, types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+bench: build ## ingest beside mosquitto, a null server and a naive one: a table and a JSON file
+	$(BIN)/python -m benchmarks.bench_ingest
+
+crash: build ## 200 trials of kill -9 under load
+	$(BIN)/python -m tests.crash.trial --trials 200
+
 build: $(VENV)/installed $(VENV)/compiled ## the virtual environment and the compiled modules
 
 $(VENV)/installed: pyproject.toml

@@ -25,7 +25,9 @@ class DirectoryLock:
         except BlockingIOError:
             pid = os.pread(self._fd, 32, 0).decode(errors="replace").strip()
             os.close(self._fd)
-            raise InUseByProcessError(f"{self._data} is in use by another daemon (pid {pid or 'unknown'})") from None
+            raise InUseByProcessError(
+                f"{self._data} is in use by another daemon (pid {pid or 'unknown'})"
+            ) from None
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, b"%d\n" % os.getpid(), 0)
         return self

@@ -47,6 +47,7 @@ for _power in range(23):
     POWERS[_power] = 10.0 ** _power
 
 cdef int64_t EXACT = <int64_t>1 << 53
+cdef int64_t EXPONENT_HELD = <int64_t>1 << 33
 cdef const char* HEX = b"0123456789abcdef"
 cdef const char* FORM_NAMES = b"value1value2value3value4"
 
@@ -623,7 +624,8 @@ cdef int decimal(Decoder decoder, Member* member, const uint8_t* start, const ui
             exponent_negative = at[0] == c"-"
             at += 1
         while at < end:
-            if exponent < 100000:
+            # Held at more than a payload has digits, so that no scale can bring it back.
+            if exponent < EXPONENT_HELD:
                 exponent = exponent * 10 + (at[0] - 48)
             at += 1
         scale += -exponent if exponent_negative else exponent

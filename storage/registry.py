@@ -145,7 +145,11 @@ def check_texts(fields: dict[str, Any], names: tuple[str, ...]) -> None:
         value = fields.get(name, "")
         if not isinstance(value, str):
             raise FieldError(f"{name}: expected a string")
-        if len(value.encode(errors="replace")) > TEXT_BYTES_MAX:
+        try:
+            size = len(value.encode())
+        except UnicodeEncodeError as error:
+            raise FieldError(f"{name}: not Unicode text") from error
+        if size > TEXT_BYTES_MAX:
             raise FieldError(f"{name}: longer than {TEXT_BYTES_MAX} bytes")
 
 
@@ -164,7 +168,11 @@ class Registry:
             path, isolation_level=None, check_same_thread=False, cached_statements=256
         )
         self._database.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
-        self._database.execute("PRAGMA journal_mode = WAL")
+        try:
+            self._database.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.DatabaseError as error:
+            self._database.close()
+            raise RegistryFormatError(f"{path}: {error}") from error
         self._database.execute("PRAGMA synchronous = FULL")
         self._database.execute("PRAGMA foreign_keys = ON")
         self._depth = 0
@@ -255,7 +263,7 @@ class Registry:
     def users(self) -> list[User]:
         return [User(*row) for row in self._database.execute("SELECT * FROM user ORDER BY user_id")]
 
-    def add_user(self, at_us: int, **fields: str) -> User:
+    def add_user(self, at_us: int, /, **fields: str) -> User:
         """A new account with new tokens. Raises FieldError."""
         self._check_user(fields)
         with self.transaction():
@@ -274,7 +282,7 @@ class Registry:
         assert user is not None
         return user
 
-    def update_user(self, user_id: str, **fields: str) -> User:
+    def update_user(self, user_id: str, /, **fields: str) -> User:
         """Change descriptive fields. Raises FieldError, UnknownError."""
         self._check_user(fields)
         with self.transaction():
@@ -397,7 +405,12 @@ class Registry:
             raise UnknownError(f"there is no device with the id {device}")
         return str(name)
 
-    def add_device(self, user_id: str, device_id: str, at_us: int, **fields: Any) -> Device:
+    def device_by_name(self, user_id: str, device_id: str) -> int | None:
+        """The registry id that this device_id has or had; what a deleted device sent is still there."""
+        number = self._value("SELECT id FROM device WHERE user_id = ? AND device_id = ?", user_id, device_id)
+        return None if number is None else int(number)
+
+    def add_device(self, user_id: str, device_id: str, at_us: int, /, **fields: Any) -> Device:
         """Raises InUseError, DeviceLimitError, FieldError."""
         self._check_device(fields)
         with self.transaction():
@@ -426,7 +439,7 @@ class Registry:
         """What the connectors do with a device that nobody knows: registered, not enabled, not mapped."""
         return self.add_device(user_id, device_id, at_us)
 
-    def update_device(self, user_id: str, device_id: str, **fields: Any) -> Device:
+    def update_device(self, user_id: str, device_id: str, /, **fields: Any) -> Device:
         """Change fields; ``channel`` is a channel's id or None. Raises UnknownError, FieldError."""
         self._check_device(fields)
         with self.transaction():

@@ -16,6 +16,7 @@ device from forging such a record inside its payload.
 docs/formats/log.md has the bytes.
 """
 
+import secrets
 import struct
 import threading
 from collections.abc import Iterator
@@ -102,6 +103,20 @@ class Segment:
     last_lsn: int
 
 
+def read_log_id(directory: Path, disk: Disk) -> int:
+    """The random number of this log, from its file ``id``; made when the directory is new."""
+    path = directory / "id"
+    if not path.exists():
+        temporary = directory / "id.new"
+        temporary.write_text(f"{secrets.randbits(32):08x}\n")
+        file = disk.open(temporary)
+        file.sync()
+        file.close()
+        disk.rename(temporary, path)
+        disk.sync_directory(directory)
+    return int(path.read_text(), 16)
+
+
 def padded(size: int) -> int:
     return -(-size // ALIGNMENT) * ALIGNMENT
 
@@ -138,7 +153,7 @@ class Wal:
 
     @classmethod
     def open(cls, directory: Path, disk: Disk, options: WalOptions, log_id: int) -> "Wal":
-        """Look at the directory, which exists. log_id is the same 32-bit number every time (the catalog keeps it)."""
+        """Look at the directory, which exists. log_id is the same 32-bit number every time (read_log_id)."""
         wal = cls(directory, disk, options)
         wal._id = log_id & 0xFFFFFFFF
         names = disk.names(directory)

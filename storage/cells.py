@@ -1,0 +1,229 @@
+"""Cells as Parquet rows: how a block stands in a hot file, and how it comes back.
+
+One cell is one row; what belongs to the datapoint (who, when, where) is repeated, and run-length encoding makes that
+free. The value stands in the column of its kind: numbers as doubles, integers and booleans in ``integer``, texts and
+JSON in ``text``. A datapoint without cells is one row whose column_id is null.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Final, Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from storage.block import Block
+from storage.kinds import Kind
+from storage.pivot import gather_text
+from storage.schema import Schema
+from storage.wide import NAMES_TYPE, distinct, names_array
+
+FIELDS: Final = (
+    pa.field("user", NAMES_TYPE, nullable=False),
+    pa.field("channel", pa.int32(), nullable=False),
+    pa.field("channel_id", pa.uint32(), nullable=False),
+    pa.field("seq", pa.int64(), nullable=False),
+    pa.field("at", pa.timestamp("us", tz="UTC"), nullable=False),
+    pa.field("device", NAMES_TYPE, nullable=False),
+    pa.field("device_id", pa.uint32(), nullable=False),
+    pa.field("tag", NAMES_TYPE),
+    pa.field("tag_id", pa.uint32(), nullable=False),
+    pa.field("stream", NAMES_TYPE),
+    pa.field("literal", pa.bool_(), nullable=False),
+    pa.field("column_id", pa.uint32()),
+    pa.field("kind", NAMES_TYPE),
+    pa.field("number", pa.float64()),
+    pa.field("integer", pa.int64()),
+    pa.field("text", pa.string()),
+)
+READ_COLUMNS: Final = ["seq", "at", "device_id", "tag_id", "column_id", "number", "integer", "text"]
+
+
+class ChannelName(Protocol):
+    """Whose channel an id is, and its number there."""
+
+    @property
+    def user_id(self) -> str: ...
+    @property
+    def number(self) -> int: ...
+
+
+class Names(Protocol):
+    """What registry ids mean, deleted ones too (storage/registry.py). Called from the sealing thread."""
+
+    def channel_by_id(self, channel: int, /) -> ChannelName: ...
+    def device_name(self, device: int, /) -> str: ...
+
+
+def slice_rows(block: Block, first: int, last: int) -> Block:
+    """The rows [first, last), sharing the block's memory."""
+    start = block.cell_start[first : last + 1]
+    cells = slice(int(start[0]), int(start[-1]))
+    rows = slice(first, last)
+    return Block(
+        block.seq[rows],
+        block.at_us[rows],
+        block.channel[rows],
+        block.device[rows],
+        block.tag[rows],
+        start - start[0],
+        block.column[cells],
+        block.value[cells],
+        block.text,
+    )
+
+
+def split_cells(block: Block, cells_max: int) -> Iterator[Block]:
+    """The block in pieces of about so many cells; a row is never split."""
+    first, rows = 0, len(block)
+    # A row without cells takes one, too.
+    weight = block.cell_start + np.arange(rows + 1)
+    while first < rows:
+        last = int(np.searchsorted(weight, weight[first] + 2 * cells_max, "right")) - 1
+        by_cells = int(np.searchsorted(block.cell_start, block.cell_start[first] + cells_max, "right")) - 1
+        last = min(max(first + 1, min(last, by_cells)), rows)
+        yield block if (first, last) == (0, rows) else slice_rows(block, first, last)
+        first = last
+
+
+def cell_rows(block: Block) -> NDArray[np.int64]:
+    """How many cell rows each datapoint takes: its cells, at least one."""
+    return np.maximum(np.diff(block.cell_start), 1)
+
+
+def kinds_of(block: Block, schema: Schema) -> NDArray[np.uint8]:
+    """The Kind of each cell."""
+    known, index = distinct(block.column)
+    return np.array([schema.column(column).kind for column in known.tolist()], np.uint8)[index]
+
+
+def text_bytes(block: Block, schema: Schema) -> NDArray[np.int64]:
+    """The length of each cell's text, 0 where it has none."""
+    kind = kinds_of(block, schema)
+    is_text = (kind == Kind.TEXT) | (kind == Kind.JSON)
+    return np.where(is_text, (block.value >> np.uint64(40)).astype(np.int64), 0)
+
+
+def cell_batch(block: Block, schema: Schema, names: Names) -> pa.RecordBatch:
+    """The block as rows of FIELDS."""
+    repeats = cell_rows(block)
+    cells = np.diff(block.cell_start)
+    absent = None if cells.all() else np.repeat(cells == 0, repeats)
+
+    def spread(values: NDArray[Any]) -> NDArray[Any]:
+        """Per cell to per cell row: a row without a cell gets a zero."""
+        if absent is None:
+            return values
+        wide = np.zeros(len(absent), values.dtype)
+        wide[~absent] = values
+        return wide
+
+    known, index = distinct(block.column)
+    columns = [schema.column(column) for column in known.tolist()]
+    position, kind = spread(index), spread(kinds_of(block, schema))
+    literal = spread(np.array([column.name is None for column in columns], np.bool_)[index])
+    present = np.True_ if absent is None else ~absent
+    is_number = present & (kind == Kind.NUMBER)
+    is_integer = present & ((kind == Kind.INTEGER) | (kind == Kind.BOOLEAN))
+    is_text = present & ((kind == Kind.TEXT) | (kind == Kind.JSON))
+    values = spread(block.value)
+
+    channel_ids, channel = distinct(block.channel)
+    owners = [names.channel_by_id(channel) for channel in channel_ids.tolist()]
+    numbers = np.array([owner.number for owner in owners], np.int32)
+    return pa.RecordBatch.from_arrays(
+        [
+            words(np.repeat(channel, repeats), [owner.user_id for owner in owners]),
+            pa.array(np.repeat(numbers[channel], repeats)),
+            pa.array(np.repeat(block.channel, repeats)),
+            pa.array(np.repeat(block.seq, repeats)),
+            pa.array(np.repeat(block.at_us, repeats)).view(pa.timestamp("us", tz="UTC")),
+            names_array(block.device, names.device_name, repeats=repeats),
+            pa.array(np.repeat(block.device, repeats)),
+            names_array(block.tag, lambda tag: schema.tag(tag).name, null_id=0, repeats=repeats),
+            pa.array(np.repeat(block.tag, repeats)),
+            words(position, [column.name or "" for column in columns], literal | ~present),
+            pa.array(literal),
+            pa.array(spread(block.column), mask=absent),
+            words(kind.astype(np.int32), [kind.name.lower() for kind in Kind], absent),
+            _numbers(values, is_number, pa.float64()),
+            _numbers(values, is_integer, pa.int64()),
+            _texts(values, is_text, block.text),
+        ],
+        schema=pa.schema(FIELDS),
+    )
+
+
+def words(
+    index: NDArray[np.int32], known: list[str], null: NDArray[np.bool_] | None = None
+) -> pa.DictionaryArray:
+    """A dictionary column."""
+    return pa.DictionaryArray.from_arrays(pa.array(index, mask=null), pa.array(known, pa.string()))
+
+
+def _numbers(values: NDArray[np.uint64], valid: NDArray[np.bool_], kind: pa.DataType) -> pa.Array:
+    bitmap = None if valid.all() else pa.py_buffer(np.packbits(valid, bitorder="little"))
+    return pa.Array.from_buffers(kind, len(values), [bitmap, pa.py_buffer(values)])
+
+
+def _texts(values: NDArray[np.uint64], valid: NDArray[np.bool_], text: bytes) -> pa.Array:
+    if not valid.any():
+        return pa.nulls(len(values), pa.string())
+    bitmap = np.packbits(valid, bitorder="little")
+    offsets, data = gather_text(values, bitmap, text)
+    return pa.Array.from_buffers(
+        pa.string(), len(values), [pa.py_buffer(bitmap), pa.py_buffer(offsets), pa.py_buffer(data)]
+    )
+
+
+def block_of(table: pa.Table, channel: int) -> tuple[Block, NDArray[np.int64]]:
+    """READ_COLUMNS of whole datapoints back into a block, and each datapoint's first cell row.
+
+    The block says ``channel`` throughout; the caller takes that channel's rows out of it.
+    """
+    columns = {name: _one(table.column(name)) for name in READ_COLUMNS}
+    seq = _raw(columns["seq"], np.int64)
+    edges = np.concatenate([[True], seq[1:] != seq[:-1]]) if len(seq) else np.zeros(0, np.bool_)
+    first = np.flatnonzero(edges)
+    present = _valid(columns["column_id"])
+    number, text = columns["number"], columns["text"]
+    value = np.where(_valid(number), _raw(number, np.uint64), _raw(columns["integer"], np.uint64))
+    data = b""
+    if text.null_count < len(text):
+        _, offset_buffer, data_buffer = text.buffers()
+        offsets = np.frombuffer(offset_buffer, np.int32)[text.offset : text.offset + len(text) + 1]
+        data = b"" if data_buffer is None else data_buffer.slice(0, int(offsets[-1])).to_pybytes()
+        lengths = np.diff(offsets).astype(np.uint64)
+        np.copyto(value, lengths << np.uint64(40) | offsets[:-1].astype(np.uint64), where=_valid(text))
+    cells = np.concatenate([[0], np.cumsum(present)])
+    column = _raw(columns["column_id"], np.uint32)
+    all_present = bool(cells[-1] == len(present))
+    block = Block(
+        seq[first],
+        _raw(columns["at"], np.int64)[first],
+        np.full(len(first), channel, np.uint32),
+        _raw(columns["device_id"], np.uint32)[first],
+        _raw(columns["tag_id"], np.uint32)[first],
+        cells[np.append(first, len(seq))],
+        column if all_present else column[present],
+        value if all_present else value[present],
+        data,
+    )
+    return block, first
+
+
+def _one(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
+
+
+def _raw(array: pa.Array, dtype: Any) -> NDArray[Any]:
+    """The values' memory, nulls included."""
+    buffer = array.buffers()[1]
+    if buffer is None:
+        return np.zeros(len(array), dtype)
+    return np.frombuffer(buffer, dtype)[array.offset : array.offset + len(array)]
+
+
+def _valid(array: pa.Array) -> NDArray[np.bool_]:
+    valid: NDArray[np.bool_] = array.is_valid().to_numpy(zero_copy_only=False)
+    return valid

@@ -1,0 +1,194 @@
+"""The store: registry, catalog, log, ring and journal of one data directory, opened in the order that recovery needs.
+
+    registry -> catalog (sealed cursor, columns, tags) -> ring at the sealed seq -> the log replayed into it
+
+What is in the store after ``open`` is exactly what was acknowledged (and perhaps a last batch that was not).
+
+Sealing and publishing have two halves. The first half runs in a worker thread (one at a time): it writes files and
+commits the catalog. The second half, ``apply``, runs in the main thread and moves the cursors; a reader there sees
+every row either before or after, never twice and never not at all.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+from storage.block import Block
+from storage.catalog import Catalog, Change, Cursor
+from storage.disk import RealDisk
+from storage.hot import hot_path, write_hot
+from storage.journal import Journal, Limits, State
+from storage.publish import Publisher
+from storage.recovery import Recovered, recover
+from storage.registry import Channel, Registry
+from storage.ring import Ring
+from storage.schema import Schema
+from storage.snapshot import Snapshot
+from storage.wal import Wal, WalOptions, read_log_id
+from storage.wide import physical_columns
+
+# Rows copied out of the ring in one go: about 1 ms during which nobody else runs.
+SLICE_ROWS: Final = 8_192
+
+
+@dataclass(frozen=True, slots=True)
+class StoreOptions:
+    """Sizes and limits of a store; thingscale/config.py has units and defaults."""
+
+    ring_rows: int
+    ring_cells: int
+    ring_text_bytes: int
+    batch_bytes_max: int
+    part_rows_max: int
+    devices_per_user_max: int
+    limits: Limits
+    wal: WalOptions
+
+
+class Store:
+    """Everything that is remembered, of one data directory. See the module for who may call what.
+
+    Attributes:
+        registry: users, devices, channels.
+        catalog: the files.
+        schema, ring, journal: the newest rows and what their numbers mean.
+        wal: the log, ready to be written.
+        recovered: what replay found.
+        states: device states that became durable and are not in the registry yet.
+    """
+
+    def __init__(self, data: Path, options: StoreOptions) -> None:
+        """Use ``Store.open``."""
+        self._disk = RealDisk()
+        self.registry = Registry(data / "registry.sqlite3", options.devices_per_user_max)
+        # The worker's own connection: SQLite's belong to one thread at a time.
+        self._names = Registry(data / "registry.sqlite3", options.devices_per_user_max)
+        self.catalog = Catalog.open(data, self._disk)
+        self.schema = Schema()
+        self.schema.load(self.catalog.columns(), self.catalog.tags())
+        self.ring = Ring(
+            options.ring_rows, options.ring_cells, options.ring_text_bytes, self.catalog.cursor.seq
+        )
+        self.journal = Journal(self.ring, self.schema, options.limits, options.batch_bytes_max)
+        directory = data / "log"
+        directory.mkdir(exist_ok=True)
+        self.wal = Wal.open(directory, self._disk, options.wal, read_log_id(directory, self._disk))
+        self.publisher = Publisher(
+            self.catalog, self.schema, self._names, self._disk, part_rows_max=options.part_rows_max
+        )
+        self.states: list[State] = []
+        self._device_names: dict[int, str] = {}
+        self.recovered: Recovered
+
+    @classmethod
+    def open(cls, data: Path, options: StoreOptions) -> Self:
+        """Open and recover. The caller holds the directory's lock.
+
+        Raises:
+            CorruptRecordError, RingTooSmallError: see storage/recovery.py.
+        """
+        store = cls(data, options)
+        try:
+            store.recovered = recover(
+                store.wal, store.journal, store.catalog.cursor.lsn, store._seal_while_recovering, store._keep
+            )
+            store.flush_states()
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    def _seal_while_recovering(self, lsn: int, seq: int) -> None:
+        self.apply(self.seal(Cursor(lsn, seq)))
+
+    def _keep(self, states: list[State]) -> None:
+        self.states += states
+
+    def close(self) -> None:
+        self.wal.close()
+        self.catalog.close()
+        self.registry.close()
+        self._names.close()
+
+    # ---- in the main thread
+
+    def flush_states(self) -> None:
+        """Put the device states that became durable into the registry."""
+        if self.states:
+            states, self.states = self.states, []
+            self.registry.put_states(states)
+
+    def apply(self, change: Change) -> None:
+        """The second half of a seal, a publication or a drop."""
+        self.catalog.apply(change)
+        if change.cursor is not None:
+            self.ring.mark_sealed(change.cursor.seq)
+            self.wal.recycle(change.cursor.lsn)
+        self.remove_files()
+
+    def remove_files(self) -> None:
+        """Unlink files that nothing needs and no reader may still open."""
+        for path in self.catalog.take_removable():
+            path.unlink(missing_ok=True)
+
+    def snapshot(self, channel: Channel, start_us: int, end_us: int) -> Snapshot:
+        """What there is of a channel in [start_us, end_us), for a reader in another thread; it must be closed."""
+        files = self.catalog.files_for(channel.id, start_us, end_us)
+        columns = physical_columns(self.schema.columns_of(channel.id))
+        names = self.device_name, self.tag_name
+        return Snapshot(self.catalog, self.ring, channel.id, columns, files, names)
+
+    def channels_of(self, user_id: str | None, number: int | None) -> list[Channel]:
+        """The channels of a user (or of all), with this number (or all numbers)."""
+        users = [user.user_id for user in self.registry.users() if user_id in (None, user.user_id)]
+        channels = [channel for user in users for channel in self.registry.channels(user)]
+        return [channel for channel in channels if number in (None, channel.number)]
+
+    def publish_all(self, user_id: str | None, number: int | None) -> int:
+        """Seal and publish in this thread, with nobody else at work; how many files were made."""
+        if self.ring.durable > self.catalog.cursor.seq:
+            self.apply(self.seal(Cursor(self.wal.next_lsn - 1, self.ring.durable)))
+        files = 0
+        for channel, day in self.publisher.waiting([each.id for each in self.channels_of(user_id, number)]):
+            change = self.publisher.publish(channel, day)
+            self.apply(change)
+            files += len(change.published)
+        return files
+
+    # ---- names, in any thread
+
+    def device_name(self, device: int) -> str:
+        """The device_id of a registry id."""
+        if device not in self._device_names:
+            self._device_names[device] = self._names.device_name(device)
+        return self._device_names[device]
+
+    def tag_name(self, tag: int) -> str:
+        return self.schema.tag(tag).name
+
+    # ---- in a worker thread, one at a time
+
+    def seal(self, target: Cursor) -> Change:
+        """Write the ring's rows up to the target into a hot file and commit the catalog.
+
+        Raises:
+            DiskFullError: nothing has changed.
+        """
+        first = self.catalog.cursor.seq
+        if target.seq == first:
+            return self.catalog.commit_seal(target, None, [], [])
+        path = hot_path(self.catalog.hot, first, target.seq)
+        file = write_hot(path, self._blocks(first, target.seq), self.schema, self._names, self._disk)
+        columns = self.schema.columns_from(self.catalog.column_count)
+        tags = self.schema.tags_from(self.catalog.tag_count + 1)
+        return self.catalog.commit_seal(target, file, columns, tags)
+
+    def _blocks(self, first: int, last: int) -> Iterator[Block]:
+        order = self.ring.channel_range(first, last)
+        for at in range(0, len(order), SLICE_ROWS):
+            yield self.ring.block(order[at : at + SLICE_ROWS])
+
+    def drop_deleted_channels(self) -> list[Change]:
+        """Forget the data of channels that were deleted."""
+        return [self.catalog.commit_drop(channel) for channel in self._names.deleted_channels()]
