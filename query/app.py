@@ -1,0 +1,65 @@
+"""The REST application: the services' routes, and what goes wrong around them, as the contract words it.
+
+Paths may end in a slash. Every error is ``{"error": TOKEN, "detail": words}``, also those of the framework.
+"""
+
+import logging
+
+import trio
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from query.errors import ApiError
+from query.ports import Backend
+from query.requests import reply
+from query.services import channel, device, health, stream, user
+
+log = logging.getLogger("thingscale.rest")
+
+
+class OptionalSlash:
+    """A trailing slash makes no difference."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"]
+        if len(path) > 1 and path.endswith("/"):
+            scope = {
+                **scope,
+                "path": path.rstrip("/") or "/",
+                "raw_path": scope["raw_path"].rstrip(b"/") or b"/",
+            }
+        await self._app(scope, receive, send)
+
+
+def make_app(backend: Backend) -> ASGIApp:
+    """The application for the HTTP server."""
+    app = FastAPI(title="Thingscale", version="2.0.0", docs_url=None, redoc_url=None, redirect_slashes=False)
+    for service in (device, channel, stream, user, health):
+        app.include_router(service.routes(backend))
+    app.add_exception_handler(ApiError, on_api_error)
+    app.add_exception_handler(HTTPException, on_http_error)
+    return OptionalSlash(app)
+
+
+async def on_api_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    response = reply({"error": error.token, "detail": error.detail}, error.status)
+    response.headers.update(error.headers)
+    return response
+
+
+async def on_http_error(request: Request, error: Exception) -> Response:
+    """The router's own: no such path, wrong method."""
+    assert isinstance(error, HTTPException)
+    await trio.lowlevel.checkpoint()
+    if error.status_code == 405:
+        response = reply(
+            {"error": "METHOD_NOT_ALLOWED", "detail": f"{request.method} is not for {request.url.path}"}, 405
+        )
+        response.headers.update(error.headers or {})
+        return response
+    return reply({"error": "NOT_FOUND", "detail": f"there is nothing at {request.url.path}"}, 404)

@@ -1,0 +1,34 @@
+"""What the REST services answer when they refuse: a status, a token of the contract, and words for a person."""
+
+from collections.abc import Mapping
+
+TOKENS = {
+    "AUTH_REQUIRED": 401,
+    "BAD_AGGREGATE": 400,
+    "BAD_JSON_FORMAT": 400,
+    "BAD_PARAMETER": 400,
+    "BAD_TIME_FORMAT": 400,
+    "CHANNEL_INUSE": 403,
+    "DEVICE_ID_INVALID": 400,
+    "DEVICE_ID_ZERO": 400,
+    "DEVICE_INUSE": 403,
+    "MAX_DEVICE_REACH": 403,
+    "METHOD_NOT_ALLOWED": 405,
+    "NOT_FOUND": 404,
+    "NOT_IMPLEMENTED": 501,
+    "NOT_READY": 503,
+    "NO_CHANNEL": 404,
+    "NO_DEVICE": 404,
+    "TOO_MANY_REQUESTS": 429,
+}
+
+
+class ApiError(Exception):
+    """A refusal: the reply is ``{"error": token, "detail": detail}`` with the token's status."""
+
+    def __init__(self, token: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.token = token
+        self.status = TOKENS[token]
+        self.detail = detail
+        self.headers = dict(headers or {})

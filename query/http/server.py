@@ -1,0 +1,166 @@
+"""The HTTP server: connections that somebody else accepted, served until they end or the server drains.
+
+It has no listener. The reactor accepts, looks at the first bytes, and hands over whatever is not a plain connector
+post: the descriptor, at a request boundary, with the bytes already read. ``run`` is the lifetime of all connections;
+``adopt_nowait`` may be called at any time while it runs. Once a second a sweep looks at every connection.
+"""
+
+import logging
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import trio
+
+from query.http.connection import Asgi, Connection, Counts
+from query.http.errors import ProtocolError
+from query.http.options import HttpOptions
+from query.http.replies import DateFields, render_error
+
+SWEEP_S = 1.0
+
+log = logging.getLogger("thingscale.http")
+
+
+@dataclass(frozen=True, slots=True)
+class HttpStatistics:
+    """What the server has done since it began, and has in hand.
+
+    Attributes:
+        connections: open now.
+        adopted: ever.
+        refused: clients beyond connections_max, answered with 503.
+        requests: heads that were accepted.
+        responses: by status, our own errors included.
+        protocol_errors: by status: requests that were malformed, too large, too slow or not implemented.
+        timeouts: connections that the sweep ended.
+        bytes_received, bytes_sent: without what the reactor read before the hand-over.
+    """
+
+    connections: int
+    adopted: int
+    refused: int
+    requests: int
+    responses: dict[int, int] = field(default_factory=dict)
+    protocol_errors: dict[int, int] = field(default_factory=dict)
+    timeouts: int = 0
+    bytes_received: int = 0
+    bytes_sent: int = 0
+
+
+class HttpServer:
+    """Serves an ASGI application on adopted connections.
+
+    Args:
+        app: the ASGI callable; ``http`` scopes only, no lifespan.
+        options: limits.
+        unix_s: the wall clock, for Date.
+    """
+
+    def __init__(
+        self, app: Asgi, options: HttpOptions | None = None, unix_s: Callable[[], float] = time.time
+    ) -> None:
+        self.app = app
+        self.options = options or HttpOptions()
+        self.dates = DateFields(self.options.server, unix_s)
+        self.counts = Counts()
+        self.is_draining = False
+        self.now_s = 0.0
+        self._adopted = 0
+        self._refused = 0
+        self._connections: set[Connection] = set()
+        self._nursery: trio.Nursery | None = None
+        self._is_empty = trio.Event()
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Hold the connections; returns only when cancelled, and then they are closed at once."""
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                self.now_s = trio.current_time()
+                task_status.started()
+                while True:
+                    await trio.sleep(SWEEP_S)
+                    self._sweep(trio.current_time())
+        finally:
+            self._nursery = None
+
+    def adopt_nowait(self, sock: socket.socket, received: bytes = b"") -> None:
+        """Take over a connected stream socket and serve it.
+
+        Args:
+            sock: becomes non-blocking; the server closes it.
+            received: bytes that were read from it already, from a request boundary on.
+        """
+        if (
+            self._nursery is None
+            or self.is_draining
+            or len(self._connections) >= self.options.connections_max
+        ):
+            self._turn_away(sock)
+            return
+        sock.setblocking(False)
+        self._adopted += 1
+        connection = Connection(self, sock, received)
+        self._connections.add(connection)
+        self._nursery.start_soon(self._serve, connection)
+
+    async def drain(self, deadline_s: float) -> bool:
+        """Let the requests in hand finish, take no new one, and return when all connections are closed.
+
+        Args:
+            deadline_s: seconds from now; what is still open then stays so until ``run`` is cancelled.
+
+        Returns:
+            Whether all were closed in time.
+        """
+        self.is_draining = True
+        self._is_empty = trio.Event()
+        for connection in list(self._connections):
+            connection.drain()
+        if self._connections:
+            with trio.move_on_after(deadline_s):
+                await self._is_empty.wait()
+        return not self._connections
+
+    def statistics(self) -> HttpStatistics:
+        """A snapshot."""
+        counts = self.counts
+        return HttpStatistics(
+            connections=len(self._connections),
+            adopted=self._adopted,
+            refused=self._refused,
+            requests=counts.requests,
+            responses=dict(counts.responses),
+            protocol_errors=dict(counts.protocol_errors),
+            timeouts=counts.timeouts,
+            bytes_received=counts.bytes_received,
+            bytes_sent=counts.bytes_sent,
+        )
+
+    async def _serve(self, connection: Connection) -> None:
+        try:
+            await connection.run()
+        finally:
+            self._connections.discard(connection)
+            if not self._connections:
+                self._is_empty.set()
+
+    def _sweep(self, now_s: float) -> None:
+        self.now_s = now_s
+        for connection in list(self._connections):
+            if connection.look(now_s):
+                self.counts.timeouts += 1
+
+    def _turn_away(self, sock: socket.socket) -> None:
+        """No room: say so if the socket takes it at once, and close."""
+        self._refused += 1
+        sock.setblocking(False)
+        try:
+            sock.send(render_error(ProtocolError(503, "too many connections"), self.dates))
+            sock.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            log.debug("a client that was turned away did not wait: %s", error)
+        finally:
+            sock.close()

@@ -1,0 +1,116 @@
+"""The newest rows of a channel: out of the ring by its back links, in microseconds; out of files once, then kept.
+
+A channel whose newest rows are not all in the ring any more (after a restart, or because it is quiet) is asked for
+them again and again all the same. What was found in files stays true: later rows are in the ring as long as nothing
+has been overwritten since, and together with the kept ones they are the answer.
+
+«Newest» is by arrival, which is by time unless the wall clock was set back.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import pyarrow as pa
+
+from query.engine import Engine
+from query.order import time_order
+from query.plan import Selection
+from query.rows import EMPTY, ChannelRows, raw
+from storage.block import Block
+from storage.cover import TIME_MAX_US, TIME_MIN_US
+from storage.registry import Channel
+from storage.snapshot import Snapshot
+from storage.store import Store
+from storage.wide import PhysicalColumn, physical_columns, to_record_batch
+
+# Rows found in files are kept for so many (channel, tag, device), if an answer has at most so many rows.
+KEPT_MAX: Final = 1_024
+KEPT_ROWS_MAX: Final = 1_000
+
+Table = tuple[tuple[PhysicalColumn, ...], pa.Table]
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What files had: the newest rows below a seq. ``asked`` says for how many, so fewer means: that was all."""
+
+    below_seq: int
+    asked: int
+    table: pa.Table
+
+
+class Newest:
+    """Answers «the newest n». ``from_memory`` in the main thread; ``from_files`` in a worker."""
+
+    def __init__(self, store: Store, engine: Engine) -> None:
+        self._store = store
+        self._engine = engine
+        self._kept: OrderedDict[tuple[int, Selection], Kept] = OrderedDict()
+
+    def from_memory(self, channel: Channel, selection: Selection, count: int) -> Table | None:
+        """The rows and the channel's columns, if ring and kept rows are enough to say; in no order."""
+        ring = self._store.ring
+        tag = -1 if selection.tag is None else selection.tag[1]
+        device = -1 if selection.device is None else selection.device[1]
+        seqs = ring.newest(channel.id, count, tag, device)
+        columns = physical_columns(self._store.schema.columns_of(channel.id))
+        tables = []
+        if len(seqs) < count:
+            kept = self._kept.get((channel.id, selection))
+            if kept is None or kept.below_seq < ring.oldest:
+                return None
+            seqs = seqs[seqs >= kept.below_seq]
+            missing = count - len(seqs)
+            if kept.asked < missing:
+                return None
+            self._kept.move_to_end((channel.id, selection))
+            tables.append(kept.table.slice(max(0, kept.table.num_rows - missing)))
+        if len(seqs):
+            tables.append(self._table(ring.block(seqs), columns))
+        return columns, pa.concat_tables(tables, promote_options="default") if tables else EMPTY
+
+    def _table(self, block: Block, columns: Sequence[PhysicalColumn]) -> pa.Table:
+        batch = to_record_batch(block, columns, self._store.device_name, self._store.tag_name)
+        table = pa.Table.from_batches([batch]).drop_columns(["device"])
+        return table.set_column(2, "tag", table.column(2).cast(pa.string()))
+
+    def keep(
+        self, channel: Channel, selection: Selection, below_seq: int, count: int, table: pa.Table
+    ) -> None:
+        """Remember an answer of ``from_files``. In the main thread."""
+        if count > KEPT_ROWS_MAX:
+            return
+        self._kept[channel.id, selection] = Kept(below_seq, count, table)
+        self._kept.move_to_end((channel.id, selection))
+        while len(self._kept) > KEPT_MAX:
+            self._kept.popitem(last=False)
+
+    def from_files(self, snapshot: Snapshot, selection: Selection, count: int) -> pa.Table:
+        """The newest rows of a snapshot, oldest first. In a worker thread."""
+        rows = ChannelRows(snapshot, selection, self._engine)
+        found: list[pa.Table] = []
+        missing = count
+        for window in reversed(rows.windows):
+            part = Selection(window.start_us, window.end_us, selection.tag, selection.device)
+            tables = rows.unpublished(window.hot, part)
+            if window.published:
+                tables.append(self._engine.scan(window.published, rows.columns, part, newest=missing))
+            table = (
+                newest_of(pa.concat_tables(tables, promote_options="default"), missing) if tables else EMPTY
+            )
+            found.insert(0, table)
+            missing -= table.num_rows
+            if missing <= 0:
+                break
+        return pa.concat_tables(found, promote_options="default").combine_chunks() if found else EMPTY
+
+
+def newest_of(table: pa.Table, count: int) -> pa.Table:
+    """The newest rows of a table, oldest first."""
+    order = time_order(raw(table, "at"), raw(table, "seq"), descending=False)
+    return table.take(order[max(0, len(order) - count) :])
+
+
+EVERYTHING: Final = Selection(TIME_MIN_US, TIME_MAX_US)

@@ -1,0 +1,1 @@
+"""The REST services of the contract, one module each."""

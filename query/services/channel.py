@@ -1,0 +1,152 @@
+"""The Channel service (contract 3.2)."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from query.errors import ApiError
+from query.ports import Backend
+from query.requests import channel_of, is_true, number_of_channel, object_of, reply, user_of
+from query.times import format_time, zone_of
+from storage.registry import Channel, FieldError, InUseError, User
+from storage.store import Store
+
+TAG_BYTES_MAX = 255
+
+
+def last_update_us(store: Store, channel: Channel, tag: int = -1) -> int | None:
+    """The time of the newest datapoint of the channel, or of one of its tags."""
+    newest = store.ring.newest(channel.id, 1, tag)
+    if len(newest):
+        return int(store.ring.block(newest).at_us[0])
+    if tag >= 0:
+        return store.catalog.tag_last_us(tag)
+    statistics = store.catalog.channel_statistics(channel.id)
+    return None if statistics is None else statistics.last_us
+
+
+def last_update(store: Store, channel: Channel, user: User, tag: int = -1) -> str | None:
+    at_us = last_update_us(store, channel, tag)
+    return None if at_us is None else format_time(at_us, zone_of(user.locale))
+
+
+def shown(store: Store, channel: Channel, user: User) -> dict[str, Any]:
+    """The channel's own row (contract 1.4)."""
+    return {
+        "channel": channel.number,
+        "tag": None,
+        "channel_name": channel.channel_name,
+        "last_update": last_update(store, channel, user),
+    }
+
+
+def tags_shown(store: Store, channel: Channel, user: User) -> list[dict[str, Any]]:
+    """One row per tag: those that readings brought and those that were made."""
+    named = store.registry.tag_names(channel.id)
+    ids = {tag.name: tag.id for tag in store.schema.tags_of(channel.id)}
+    rows = []
+    for tag in sorted({*named, *ids}):
+        last = last_update(store, channel, user, ids[tag]) if tag in ids else None
+        if last is None and tag not in named:
+            continue  # met by a reading that is not durable yet
+        name = named.get(tag, channel.channel_name)
+        rows.append({"channel": channel.number, "tag": tag, "channel_name": name, "last_update": last})
+    return rows
+
+
+def tag_of(request: Request) -> str | None:
+    """X-TAGNAME. Raises ApiError."""
+    tag = request.headers.get("x-tagname")
+    if tag is not None and len(tag.encode()) > TAG_BYTES_MAX:
+        raise ApiError("BAD_PARAMETER", f"X-TAGNAME: longer than {TAG_BYTES_MAX} bytes")
+    return tag or None
+
+
+def name_of(body: dict[str, Any]) -> str | None:
+    name = body.get("channel_name")
+    if name is not None and not isinstance(name, str):
+        raise ApiError("BAD_JSON_FORMAT", "channel_name: expected a string")
+    return name
+
+
+def routes(backend: Backend) -> APIRouter:
+    router = APIRouter(tags=["Channel"])
+    store, registry = backend.store, backend.store.registry
+
+    def rows(request: Request, channel: Channel, user: User) -> list[dict[str, Any]]:
+        tags = tags_shown(store, channel, user) if is_true(request.headers.get("x-withtag")) else []
+        return [shown(store, channel, user), *tags]
+
+    def has_tag(channel: Channel, tag: str) -> bool:
+        return tag in registry.tag_names(channel.id) or store.schema.tag_id(channel.id, tag) > 0
+
+    @router.get("/v2/channel", summary="All channels")
+    async def list_channels(request: Request) -> Response:
+        user = user_of(request, backend)
+        channels = registry.channels(user.user_id)
+        return reply([row for channel in channels for row in rows(request, channel, user)])
+
+    @router.get("/v2/channel/{number}", summary="One channel, as an array")
+    async def get_channel(request: Request, number: str) -> Response:
+        user = user_of(request, backend)
+        return reply(rows(request, channel_of(backend, user, number), user))
+
+    @router.post("/v2/channel/{number}", summary="Create a channel, or a tag of it", status_code=201)
+    async def add_channel(request: Request, number: str) -> Response:
+        user = user_of(request, backend)
+        tag, name = tag_of(request), name_of(await object_of(request, required=False))
+        known = number_of_channel(number)
+        if known is None:
+            raise ApiError("NO_CHANNEL", f"{number} cannot be a channel's number: expected 0 .. {2**31 - 1}")
+        channel = registry.channel(user.user_id, known)
+        try:
+            with registry.transaction():
+                if channel is None or tag is None:
+                    channel = registry.add_channel(user.user_id, known, None if tag else name)
+                elif has_tag(channel, tag):
+                    raise ApiError("CHANNEL_INUSE", f"channel {known} has a tag {tag}")
+                if tag is not None:
+                    registry.put_tag_name(channel.id, tag, name or channel.channel_name)
+        except InUseError as error:
+            raise ApiError("CHANNEL_INUSE", str(error)) from None
+        except FieldError as error:
+            raise ApiError("BAD_JSON_FORMAT", str(error)) from None
+        backend.on_registry_change()
+        shown_name = registry.tag_names(channel.id)[tag] if tag else channel.channel_name
+        value = {"channel": channel.number, "tag": tag, "channel_name": shown_name, "last_update": None}
+        return reply(value, 201)
+
+    @router.put("/v2/channel/{number}", summary="Rename a channel, or a tag of it")
+    async def update_channel(request: Request, number: str) -> Response:
+        user = user_of(request, backend)
+        tag, name = tag_of(request), name_of(await object_of(request, required=True))
+        channel = channel_of(backend, user, number)
+        if tag is not None and not has_tag(channel, tag):
+            raise ApiError("NO_CHANNEL", f"channel {channel.number} has no tag {tag}")
+        try:
+            if name is not None and tag is not None:
+                registry.put_tag_name(channel.id, tag, name)
+            elif name is not None:
+                registry.rename_channel(channel.id, name)
+        except FieldError as error:
+            raise ApiError("BAD_JSON_FORMAT", str(error)) from None
+        if tag is not None:
+            return reply(next(row for row in tags_shown(store, channel, user) if row["tag"] == tag))
+        return reply(shown(store, channel_of(backend, user, number), user))
+
+    @router.delete("/v2/channel/{number}", summary="Delete a channel with all its entries")
+    async def delete_channel(request: Request, number: str) -> Response:
+        user = user_of(request, backend)
+        tag, channel = tag_of(request), channel_of(backend, user, number)
+        if tag is None:
+            registry.delete_channel(channel.id, backend.now()[1])
+        elif not has_tag(channel, tag):
+            raise ApiError("NO_CHANNEL", f"channel {channel.number} has no tag {tag}")
+        elif last_update_us(store, channel, store.schema.tag_id(channel.id, tag)) is not None:
+            raise ApiError("NOT_IMPLEMENTED", "deleting the entries of one tag is not possible yet")
+        else:
+            registry.delete_tag_name(channel.id, tag)
+        backend.on_registry_change()
+        return reply({})
+
+    return router

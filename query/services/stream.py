@@ -1,0 +1,242 @@
+"""The Stream service: range queries (contract 3.3, times as in 4)."""
+
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import trio
+from fastapi import APIRouter, Request, Response
+from starlette.types import Receive, Scope, Send
+
+from query.aggregate import TYPES, aggregate_rows
+from query.errors import ApiError
+from query.newest import EVERYTHING
+from query.plan import Selection
+from query.ports import Backend
+from query.requests import channel_of, reply, user_of
+from query.rows import ChannelRows, JsonRows, stream_rows
+from query.services.channel import last_update
+from query.times import TimeFormatError, parse_time, zone_of
+from storage.cover import TIME_MAX_US, TIME_MIN_US
+from storage.registry import Channel, User
+
+LAST = "last"
+# Parameter of the URL -> header of the contract; the header counts if both are there.
+PARAMETERS = {
+    "start": "x-starttime",
+    "end": "x-endtime",
+    "limit": "x-pagelimit",
+    "sort": "x-pagesort",
+    "tag": "x-tagname",
+    "aggregate": "x-aggregate",
+    "device": "x-deviceid",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class StreamRequest:
+    """What a request asks for.
+
+    Attributes:
+        start_us, end_us: both inclusive; None for «the newest».
+        limit: how many of the newest.
+        aggregate: avg, sum, min, max, or None for rows.
+        tag, device: names, or None for all.
+    """
+
+    start_us: int
+    end_us: int | None
+    limit: int
+    descending: bool
+    aggregate: str | None
+    tag: str | None
+    device: str | None
+
+
+def parse_request(request: Request, user: User, page_rows_max: int) -> StreamRequest:
+    """Raises ApiError: BAD_TIME_FORMAT, BAD_PARAMETER, BAD_AGGREGATE."""
+    given = request.query_params
+    for name in given:
+        if name not in PARAMETERS:
+            raise ApiError("BAD_PARAMETER", f"{name}: no such parameter; there are {', '.join(PARAMETERS)}")
+
+    def ask(name: str) -> str | None:
+        return request.headers.get(PARAMETERS[name]) or given.get(name) or None
+
+    aggregate = ask("aggregate")
+    if aggregate is not None and aggregate.strip().lower() not in TYPES:
+        raise ApiError("BAD_AGGREGATE", f"{aggregate!r} is not one of {', '.join(TYPES)}")
+    start, end = ask("start"), ask("end")
+    is_last = LAST in ((start or "").strip().lower(), (end or "").strip().lower())
+    if is_last and aggregate is not None:
+        raise ApiError("BAD_TIME_FORMAT", "an aggregate needs a range: X-STARTTIME and X-ENDTIME as times")
+    if end is None and not is_last:
+        raise ApiError("BAD_TIME_FORMAT", "X-ENDTIME is missing: a time, or last")
+    limit, sort = ask("limit") or "1", (ask("sort") or "asc").strip().lower()
+    if not (limit.strip().isascii() and limit.strip().isdigit() and 1 <= int(limit) <= page_rows_max):
+        raise ApiError("BAD_PARAMETER", f"X-PAGELIMIT: expected 1 .. {page_rows_max} ([query] page_rows_max)")
+    if sort not in ("asc", "desc"):
+        raise ApiError("BAD_PARAMETER", "X-PAGESORT: expected asc or desc")
+    zone = zone_of(user.locale)
+    try:
+        return StreamRequest(
+            start_us=TIME_MIN_US if start is None or is_last else parse_time(start, zone),
+            end_us=None if is_last or end is None else parse_time(end, zone),
+            limit=int(limit),
+            descending=sort == "desc",
+            aggregate=None if aggregate is None else aggregate.strip().lower(),
+            tag=ask("tag"),
+            device=ask("device"),
+        )
+    except TimeFormatError as error:
+        raise ApiError("BAD_TIME_FORMAT", str(error)) from None
+
+
+def selection_of(
+    backend: Backend, user: User, channel: Channel, asked: StreamRequest, span: tuple[int, int]
+) -> Selection | None:
+    """Names resolved to ids; None if nothing can be there."""
+    tag = device = None
+    if asked.tag is not None:
+        number = backend.store.schema.tag_id(channel.id, asked.tag)
+        if number <= 0:
+            return None
+        tag = asked.tag, number
+    if asked.device is not None:
+        known = backend.store.registry.device_by_name(user.user_id, asked.device)
+        if known is None:
+            return None
+        device = asked.device, known
+    return Selection(*span, tag, device)
+
+
+class Pieces(Response):
+    """A JSON reply whose rows are made piece by piece, as fast as the client takes them.
+
+    Args:
+        before, after: text around the rows.
+        rows: the pieces; each step may block and runs in a worker thread.
+        limiter: how many such steps run at a time.
+        close: when it is over, however it ends.
+    """
+
+    def __init__(
+        self, before: bytes, rows: Iterator[bytes], after: bytes, limiter: trio.CapacityLimiter,
+        close: Callable[[], None],
+    ) -> None:  # fmt: skip
+        super().__init__(media_type="application/json")
+        del self.headers["content-length"]
+        self._text = before, after
+        self._rows = rows
+        self._limiter = limiter
+        self._close = close
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            # What fails before the first piece still gets its own status.
+            before, after = self._text
+            rows = self._pieces()
+            piece = await anext(rows, b"")
+            start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+            await send(start)
+            held = before
+            while piece:
+                await send({"type": "http.response.body", "body": held + piece, "more_body": True})
+                held = b""
+                piece = await anext(rows, b"")
+            await send({"type": "http.response.body", "body": held + after})
+        finally:
+            self._close()
+
+    async def _pieces(self) -> AsyncIterator[bytes]:
+        while piece := await trio.to_thread.run_sync(next, self._rows, b"", limiter=self._limiter):
+            yield piece
+
+
+def routes(backend: Backend) -> APIRouter:
+    router = APIRouter(tags=["Stream"])
+    store = backend.store
+
+    def head_of(channel: Channel, user: User) -> dict[str, Any]:
+        return {
+            "channel": channel.number,
+            "channel_name": channel.channel_name,
+            "last_update": last_update(store, channel, user),
+        }
+
+    def envelope(channel: Channel, user: User) -> tuple[bytes, bytes]:
+        text = json.dumps(head_of(channel, user), ensure_ascii=False, separators=(",", ":")).encode()
+        return text[:-1] + b',"stream":[', b"]}"
+
+    async def newest(channel: Channel, user: User, asked: StreamRequest) -> Response:
+        before, after = envelope(channel, user)
+        span = EVERYTHING.start_us, EVERYTHING.end_us
+        selection = selection_of(backend, user, channel, asked, span)
+        if selection is None:
+            return Response(before + after, media_type="application/json")
+        found = backend.newest.from_memory(channel, selection, asked.limit)
+        if found is None:
+            below_seq = store.ring.durable
+            with store.snapshot(channel, *span) as snapshot:
+                table = await trio.to_thread.run_sync(
+                    backend.newest.from_files, snapshot, selection, asked.limit, limiter=backend.queries
+                )
+                found = snapshot.columns, table
+            backend.newest.keep(channel, selection, below_seq, asked.limit, table)
+        columns, table = found
+        rows = JsonRows(columns, zone_of(user.locale), descending=asked.descending)
+        return Response(before + b"".join(rows.pieces(table)) + after, media_type="application/json")
+
+    def span_of(asked: StreamRequest) -> tuple[int, int]:
+        assert asked.end_us is not None
+        return max(asked.start_us, TIME_MIN_US), min(asked.end_us + 1, TIME_MAX_US)
+
+    async def entries(channel: Channel, user: User, asked: StreamRequest) -> Response:
+        before, after = envelope(channel, user)
+        selection = selection_of(backend, user, channel, asked, span_of(asked))
+        if selection is None or selection.start_us >= selection.end_us:
+            return Response(before + after, media_type="application/json")
+        snapshot = store.snapshot(channel, selection.start_us, selection.end_us)
+        try:
+            rows = await trio.to_thread.run_sync(
+                ChannelRows, snapshot, selection, backend.engine, limiter=backend.queries
+            )
+            snapshot.let_go_of_ring()
+        except BaseException:
+            snapshot.close()
+            raise
+        pieces = stream_rows(rows, zone_of(user.locale), descending=asked.descending)
+        return Pieces(before, pieces, after, backend.queries, snapshot.close)
+
+    async def aggregate(channel: Channel, user: User, asked: StreamRequest) -> Response:
+        assert asked.aggregate is not None
+        result: list[dict[str, Any]] = []
+        selection = selection_of(backend, user, channel, asked, span_of(asked))
+        if selection is not None and selection.start_us < selection.end_us:
+            with store.snapshot(channel, selection.start_us, selection.end_us) as snapshot:
+                found = await trio.to_thread.run_sync(
+                    lambda: aggregate_rows(
+                        ChannelRows(snapshot, selection, backend.engine), backend.engine, snapshot.published
+                    ),
+                    limiter=backend.queries,
+                )
+            value = found.value(asked.aggregate)
+            if value is not None:
+                result.append({"_id": None, "value": value})
+        return reply({**head_of(channel, user), "aggr_type": asked.aggregate, "result": result})
+
+    @router.get(
+        "/v2/stream/{number}", summary="Datapoints of a channel: the newest, a range, or an aggregate"
+    )
+    async def get_stream(request: Request, number: str) -> Response:
+        user = user_of(request, backend)
+        channel = channel_of(backend, user, number)
+        asked = parse_request(request, user, backend.page_rows_max)
+        if asked.aggregate is not None:
+            return await aggregate(channel, user, asked)
+        if asked.end_us is None:
+            return await newest(channel, user, asked)
+        return await entries(channel, user, asked)
+
+    return router

@@ -1,0 +1,112 @@
+"""Times on the wire: local to the user's zone, to the second (contract 4). Stored and computed: microseconds UTC.
+
+A local time that a clock change skips or repeats is read as Python does (PEP 495, fold 0): the earlier of two, and
+the offset before the change for one that never was.
+"""
+
+import datetime
+import functools
+import re
+from typing import Final
+from zoneinfo import ZoneInfo
+
+import numpy as np
+from numpy.typing import NDArray
+
+UTC: Final = datetime.UTC
+EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=UTC)
+DAY_US: Final = 86_400_000_000
+SECOND_US: Final = 1_000_000
+
+TIME: Final = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)"
+    r"(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,6})\d*)?)?(Z|[+-]\d\d:?\d\d)?)?",
+    re.ASCII,
+)
+
+
+class TimeFormatError(ValueError):
+    """A time on the wire that cannot be read."""
+
+
+@functools.lru_cache(256)
+def zone_of(name: str) -> ZoneInfo:
+    """A zone that the registry has checked before."""
+    return ZoneInfo(name)
+
+
+def to_us(moment: datetime.datetime) -> int:
+    """Microseconds since the epoch."""
+    return (moment - EPOCH) // datetime.timedelta(microseconds=1)
+
+
+def parse_time(text: str, zone: ZoneInfo) -> int:
+    """``YYYY-MM-DD[ hh:mm[:ss[.ffffff]]][offset]`` as microseconds UTC; without an offset in this zone.
+
+    Raises:
+        TimeFormatError: anything else.
+    """
+    match = TIME.fullmatch(text.strip())
+    if match is None:
+        raise TimeFormatError(f"{text!r} is not a time: expected YYYY-MM-DD hh:mm[:ss]")
+    year, month, day, hour, minute, second, fraction, offset = match.groups()
+    try:
+        local = datetime.datetime(
+            int(year), int(month), int(day), int(hour or 0), int(minute or 0), int(second or 0),
+            int((fraction or "").ljust(6, "0")),
+        )  # fmt: skip
+        return to_us(local.replace(tzinfo=_offset(offset) if offset else zone))
+    except (ValueError, OverflowError) as error:
+        raise TimeFormatError(f"{text!r} is not a time: {error}") from None
+
+
+def _offset(text: str) -> datetime.tzinfo:
+    if text == "Z":
+        return UTC
+    minutes = int(text[1:3]) * 60 + int(text[-2:])
+    return datetime.timezone(datetime.timedelta(minutes=-minutes if text[0] == "-" else minutes))
+
+
+def format_time(at_us: int, zone: ZoneInfo, *, colon: bool = False) -> str:
+    """Whole seconds with the zone's offset: ``+0900``, or ``+09:00`` with a colon (contract 4, row 3)."""
+    moment = EPOCH + datetime.timedelta(seconds=at_us // SECOND_US)
+    text = moment.astimezone(zone).strftime("%Y-%m-%dT%H:%M:%S%z")[:24].rjust(24, "0")
+    return f"{text[:-2]}:{text[-2:]}" if colon else text
+
+
+def zone_offsets(zone: ZoneInfo, first_us: int, last_us: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """When which offset from UTC is in force between two times: starts (µs) and offsets (s), both (n,).
+
+    The first start is the beginning of the first time's UTC day. Two changes within one day do not happen.
+    """
+    starts: list[int] = []
+    offsets: list[int] = []
+    for day in range(first_us // DAY_US, last_us // DAY_US + 1):
+        for start_us, offset in _offsets_of_day(zone, day):
+            if not offsets or offset != offsets[-1]:
+                starts.append(start_us)
+                offsets.append(offset)
+    return np.array(starts, np.int64), np.array(offsets, np.int64)
+
+
+@functools.lru_cache(65_536)
+def _offsets_of_day(zone: ZoneInfo, day: int) -> tuple[tuple[int, int], ...]:
+    low, high = day * 86_400, (day + 1) * 86_400
+    first, last = _offset_at(zone, low), _offset_at(zone, high)
+    if first == last:
+        return ((low * SECOND_US, first),)
+    since = low
+    while high - low > 1:
+        middle = (low + high) // 2
+        if _offset_at(zone, middle) == first:
+            low = middle
+        else:
+            high = middle
+    return ((since * SECOND_US, first), (high * SECOND_US, last))
+
+
+def _offset_at(zone: ZoneInfo, second: int) -> int:
+    moment = (EPOCH + datetime.timedelta(seconds=second)).astimezone(zone)
+    offset = moment.utcoffset()
+    assert offset is not None
+    return int(offset.total_seconds())
