@@ -50,6 +50,20 @@ cdef bint parse_publish(const uint8_t* frame, uint32_t length, Publish* publish)
     return True
 
 
+cdef bint is_topic_name(bytes topic) except? False:
+    """Whether the standard allows it: UTF-8 without U+0000 [MQTT-1.5.3-1, -2] and without wildcards [MQTT-3.3.2-2].
+
+    Asked once for a topic that the connection has not resolved; a resolved one is compared byte by byte.
+    """
+    if b"+" in topic or b"#" in topic or b"\0" in topic:
+        return False
+    try:
+        topic.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def split(const unsigned char[::1] frame):
     """For tests: None (declined) or (topic, packet id or None, payload) of a whole frame."""
     cdef Publish publish

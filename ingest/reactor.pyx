@@ -29,7 +29,7 @@ from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
 from ingest.http_lane cimport DECLINE, NEED_MORE, Post, Verdict, parse_post
-from ingest.mqtt_lane cimport Publish, frame_bytes, parse_publish
+from ingest.mqtt_lane cimport Publish, frame_bytes, is_topic_name, parse_publish
 from storage.journal cimport FULL_ANSWER, Journal
 
 from storage.kinds import PayloadKind, Refusal
@@ -738,7 +738,10 @@ cdef class Reactor:
             return -1
         if not (c.key_bytes == packet.topic_bytes and c.route_version == self.route_version
                 and memcmp(c.key, packet.topic, packet.topic_bytes) == 0):
-            route = self.gate.route_mqtt(slot, <bytes>packet.topic[:packet.topic_bytes], self.now_us)
+            topic = <bytes>packet.topic[:packet.topic_bytes]
+            if not is_topic_name(topic):
+                return -1
+            route = self.gate.route_mqtt(slot, topic, self.now_us)
             if route is None:
                 return -1
             c = &self.connections[slot]

@@ -63,9 +63,9 @@ def serve(
     ] = None,
 ) -> None:
     """Run the daemon. Prints one JSON line on stdout when it takes traffic; logs go to stderr."""
+    settings = configuration(config, data, server_http=http, server_mqtt=mqtt)
     from thingscale.daemon import run
 
-    settings = configuration(config, data, server_http=http, server_mqtt=mqtt)
     try:
         settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         code = run(settings)
@@ -89,17 +89,17 @@ def publish(
     config: File = None,
 ) -> None:
     """Write what there is as published Parquet files, with the daemon running or not."""
-    from thingscale.daemon import publish_offline
-
     if not now:
         fail("days are published by themselves; --now publishes what there is", 2)
     settings = configuration(config, data)
-    reply = call(settings.data, {"do": "publish", "channel": channel, "user": user})
-    if reply is None:
-        try:
+    try:
+        reply = call(settings.data, {"do": "publish", "channel": channel, "user": user})
+        if reply is None:
+            from thingscale.daemon import publish_offline
+
             reply = publish_offline(settings, user, channel)
-        except (InUseByProcessError, CorruptRecordError, RingTooSmallError, OSError) as error:
-            fail(error)
+    except (InUseByProcessError, CorruptRecordError, RingTooSmallError, OSError) as error:
+        fail(error)
     if "error" in reply:
         fail(reply["error"])
     print(json.dumps(reply))

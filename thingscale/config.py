@@ -32,8 +32,9 @@ class Setting:
     power_of_two: bool = False
 
     @property
-    def kind(self) -> type:
-        return type(self.default)
+    def kind(self) -> type[int] | type[float] | type[str]:
+        kind: type[int] | type[float] | type[str] = type(self.default)
+        return kind
 
     @property
     def variable(self) -> str:
@@ -47,9 +48,9 @@ class Setting:
             raise ConfigError(f"{self.path}: expected {self.kind.__name__}, not {value!r}")
         if self.choices and value not in self.choices:
             raise ConfigError(f"{self.path}: expected one of {', '.join(self.choices)}, not {value!r}")
-        if self.kind in (int, float) and not self.least <= value <= self.most:
+        if isinstance(value, int | float) and not self.least <= value <= self.most:
             raise ConfigError(f"{self.path}: {value!r} is not in {self.least} .. {self.most}")
-        if self.power_of_two and value & (value - 1):
+        if self.power_of_two and isinstance(value, int) and value & (value - 1):
             raise ConfigError(f"{self.path}: {value!r} is not a power of two")
         return value
 
@@ -99,6 +100,7 @@ SETTINGS: Final = (
     Setting("storage.part_rows_max", 4_000_000, "readings of one published file", least=1_000),
     Setting("query.threads", 2, "DuckDB's threads", least=1, most=1_024),
     Setting("query.memory_bytes_max", 1 << 30, "DuckDB's memory", least=64 * MIB),
+    Setting("query.page_rows_max", 100_000, "what X-PAGELIMIT may ask for", least=1, most=10_000_000),
     Setting("query.concurrent_max", 8, "range queries at a time; more wait", least=1, most=1_024),
     Setting("log.level", "info", "least severe message that is logged", ("debug", "info", "warning", "error")),
     Setting("log.format", "auto", "auto: text on a terminal, else JSON", ("auto", "text", "json")),

@@ -58,7 +58,7 @@ async def run_control(
             try:
                 request = json.loads(line)
                 reply = await handlers[request["do"]](request)
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
                 reply = {"error": f"bad request: {error}"}
             except OSError as error:
                 reply = {"error": str(error)}

@@ -1,0 +1,247 @@
+"""The daemon: what is opened, in which order it lives, and how it ends.
+
+    services (reactor, sealer, publisher, housekeeping)   outlive
+      clients (HTTP connections beside the lane)          outlive
+        doors (listeners)
+
+Stop closes the doors, lets clients finish within a deadline, commits and answers what was taken, seals nothing (the log
+is the truth), and ends the services. A failed commit ends everything at once: exit code 1, and the log is replayed.
+"""
+
+import json
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+from typing import Any, Final
+
+import trio
+
+from ingest.admission import Admission, RateLimiter
+from ingest.connector import PATHS, Connector
+from ingest.durability import Durability
+from ingest.gate import Gate
+from ingest.loop import drain, run_reactor, run_ticks
+from ingest.mqtt.door import MqttDoor
+from ingest.reactor import Reactor
+from ingest.refusals import http_replies
+from query.engine import Engine
+from query.http.options import HttpOptions
+from query.http.server import HttpServer
+from query.newest import Newest
+from storage.commit import CommitFailedError, Completed, GroupCommit
+from storage.committer import Committer
+from storage.lock import DirectoryLock
+from storage.store import Store
+from thingscale.clocks import now
+from thingscale.config import Config
+from thingscale.control import run_control
+from thingscale.first_user import banner, make_first_user
+from thingscale.housekeeping import Housekeeping
+from thingscale.logs import start_logging
+from thingscale.services import make_app
+from thingscale.settings import engine_options, reactor_options, store_options
+
+# How long a stop waits for clients that are in the middle of something.
+DRAIN_S: Final = 10.0
+BACKLOG: Final = 4_096
+
+log = logging.getLogger("thingscale")
+
+
+def open_listener(address: tuple[str, int]) -> socket.socket:
+    """A listening, non-blocking TCP socket. Raises OSError with the address in its message."""
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    listener = socket.socket(family)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise OSError(error.errno, f"cannot listen on {address[0]}:{address[1]}: {error.strerror}") from error
+    return listener
+
+
+def name_of(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def raise_descriptor_limit() -> None:
+    """As many descriptors as the system lets this process have: each client is one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+class Daemon:
+    """The composition root. ``serve`` is its life."""
+
+    def __init__(self, config: Config, store: Store) -> None:
+        self.config = config
+        self.store = store
+        self.committer = Committer()
+        self.commits = GroupCommit(store.journal, store.wal, self.committer)
+        limiter = RateLimiter(config["limits.connector_per_s"])
+        admission = Admission(store.registry, limiter, config["limits.tag_bytes_max"])
+        self.door = MqttDoor(admission, store.journal)
+        self.http: HttpServer
+        self.reactor = Reactor(
+            store.journal,
+            self.commits,
+            Gate(admission, self.door.user_of),
+            self.door,
+            lambda sock, received: self.http.adopt_nowait(sock, received),
+            reactor_options(config),
+            now()[0],
+        )
+        self.door.link = self.reactor
+        self.durability = Durability(store.journal, self.reactor, now)
+        self.reactor.set_on_completed(self.on_completed)
+        self.connector = Connector(
+            admission, self.durability, self.count_post, now, config["limits.payload_bytes_max"]
+        )
+        self.housekeeping = Housekeeping(
+            config, store, self.commits, self.on_room, self.reactor.invalidate_routes
+        )
+        self.is_ready = False
+        self.engine = Engine(engine_options(config))
+        self.newest = Newest(store, self.engine)
+        self.queries = trio.CapacityLimiter(config["query.concurrent_max"])
+        self.app = make_app(self)
+        self.http = HttpServer(
+            self.dispatch,
+            HttpOptions(
+                connections_max=config["limits.http_connections_max"],
+                header_bytes_max=config["limits.http_header_bytes_max"],
+                request_line_bytes_max=min(8_192, config["limits.http_header_bytes_max"]),
+                body_bytes_max=config["limits.http_body_bytes_max"],
+                idle_s=config["limits.http_idle_s"],
+            ),
+        )
+
+    async def dispatch(self, scope: Any, receive: Any, send: Any) -> None:
+        """One HTTP port: connector paths to ingest, everything else to the REST application."""
+        if scope["path"] in PATHS:
+            await self.connector(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    # ---- what the reactor tells
+
+    def on_completed(self, completed: Completed) -> None:
+        self.durability.on_durable(completed.next_seq)
+        self.store.states += completed.states
+        self.housekeeping.on_completed()
+
+    def on_room(self) -> None:
+        """A seal made room in the ring."""
+        self.reactor.kick(*now())
+        self.durability.on_room()
+
+    def count_post(self, refusal: int) -> None:
+        if refusal:
+            self.reactor.count_refusal("http", refusal)
+        else:
+            self.reactor.count_stored("http")
+
+    def on_tick(self) -> None:
+        _, now_us = now()
+        self.reactor.set_http_replies(http_replies(now_us / 1e6))
+        self.reactor.kick(*now())  # a disk that was full may have room again
+
+    def is_idle(self) -> bool:
+        """Everything taken has been committed and answered."""
+        ring = self.store.ring
+        return ring.durable == ring.written and not self.reactor.replies_waiting
+
+    # ---- life
+
+    async def serve(self) -> int:
+        """Until SIGTERM or SIGINT; the exit code."""
+        listeners = {
+            speaks: open_listener(self.config.address(f"server.{speaks}")) for speaks in ("http", "mqtt")
+        }
+        code = 0
+        try:
+            await self._serve(listeners)
+        except* CommitFailedError as group:
+            log.critical("stopped: %s", group.exceptions[0])
+            code = 1
+        finally:
+            for listener in listeners.values():
+                listener.close()
+        log.info("stopped")
+        return code
+
+    async def _serve(self, listeners: dict[str, socket.socket]) -> None:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async with trio.open_nursery() as services:
+                self.on_tick()
+                services.start_soon(run_reactor, self.reactor, now)
+                services.start_soon(run_ticks, self.reactor, now, self.on_tick)
+                services.start_soon(self.housekeeping.run)
+                await services.start(self.http.run)
+                await services.start(
+                    run_control, self.config.data, {"publish": self.housekeeping.publish_now}
+                )
+                for speaks, listener in listeners.items():
+                    self.reactor.listen(listener.fileno(), speaks)
+                self.is_ready = True
+                self.say_ready(listeners)
+                async for number in signals:
+                    log.info("stopping on %s", signal.Signals(number).name)
+                    break
+                self.is_ready = False
+                self.reactor.stop_listening()
+                await self.http.drain(DRAIN_S)
+                if not await drain(self.reactor, self.is_idle, DRAIN_S):
+                    log.warning("some replies could not be sent within %s s", DRAIN_S)
+                services.cancel_scope.cancel()
+
+    def say_ready(self, listeners: dict[str, socket.socket]) -> None:
+        http, mqtt = name_of(listeners["http"]), name_of(listeners["mqtt"])
+        user = make_first_user(self.store.registry, now()[1])
+        if user is not None:
+            print(banner(user, http), file=sys.stderr, flush=True)
+        ready = {"ready": True, "http": http, "mqtt": mqtt, "data": str(self.config.data), "pid": os.getpid()}
+        print(json.dumps(ready), flush=True)
+        log.info("ready: HTTP on %s, MQTT on %s, data in %s", http, mqtt, self.config.data)
+
+    def close(self) -> None:
+        self.committer.close()
+        self.engine.close()
+
+
+def run(config: Config) -> int:
+    """``thingscale serve``: open, recover, serve, drain. The exit code."""
+    start_logging(config["log.level"], config["log.format"])
+    raise_descriptor_limit()
+    with DirectoryLock(config.data):
+        store = Store.open(config.data, store_options(config))
+        try:
+            found = store.recovered
+            log.info(
+                "recovered %d rows from %d records in %.2f s", found.rows, found.records, found.elapsed_s
+            )
+            daemon = Daemon(config, store)
+            try:
+                return trio.run(daemon.serve)
+            finally:
+                daemon.close()
+        finally:
+            store.close()
+
+
+def publish_offline(config: Config, user: str | None, channel: int | None) -> dict[str, Any]:
+    """``thingscale publish --now`` while no daemon runs: recover, seal, publish."""
+    start_logging("warning", config["log.format"])
+    with DirectoryLock(config.data):
+        store = Store.open(config.data, store_options(config))
+        try:
+            return {"ok": True, "files": store.publish_all(user, channel)}
+        finally:
+            store.close()

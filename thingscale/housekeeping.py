@@ -1,0 +1,160 @@
+"""Housekeeping: what goes on beside the traffic, one thing at a time, its heavy half in a worker thread.
+
+    seal      when the ring is half full, or its oldest row has waited long enough
+    publish   days that have closed, channels that have gathered a file's worth, or when somebody asks
+    drop      the data of deleted channels
+    spare     the next log segment, before it is needed
+    watch     the registry, for changes by the command line
+
+A full disk is waited out: it is logged once, everything stays in the log, and the ring's backpressure does the rest.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+import trio
+
+from storage.catalog import Cursor
+from storage.commit import GroupCommit
+from storage.disk import DiskFullError
+from storage.store import Store
+from thingscale.clocks import now
+from thingscale.config import Config
+
+WATCH_S: Final = 0.4
+PUBLISH_S: Final = 30.0
+DISK_FULL_S: Final = 2.0
+
+log = logging.getLogger("thingscale.storage")
+
+
+class Housekeeping:
+    """Runs beside the reactor, in the main thread except for its heavy halves.
+
+    Args:
+        config: intervals and shares.
+        store: what is kept in order.
+        commits: where durability stands, and whether the disk is full.
+        on_room: a seal has made room in the ring.
+        on_registry_change: routes and tokens may be different.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        commits: GroupCommit,
+        on_room: Callable[[], None],
+        on_registry_change: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._commits = commits
+        self._on_room = on_room
+        self._on_registry_change = on_registry_change
+        self._interval_s = float(config["storage.seal_interval_s"])
+        self._fill = float(config["storage.seal_ring_fill"])
+        self._grace_us = int(config["storage.publish_grace_s"] * 1e6)
+        self._worker = trio.Lock()  # one worker thread at a time
+        self._pressure = trio.Event()
+        self._sealed_s = now()[0]
+        self._version = store.registry.version
+        self.seals = self.publications = self.disk_full = 0
+
+    def on_completed(self) -> None:
+        """A batch became durable: is the ring full enough to be sealed before its time?"""
+        if not self._pressure.is_set() and self.ring_share() >= self._fill:
+            self._pressure.set()
+
+    def ring_share(self) -> float:
+        ring = self._store.ring.statistics()
+        return max(
+            ring.rows / ring.rows_max, ring.cells / ring.cells_max, ring.text_bytes / ring.text_bytes_max
+        )
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._run_seals)
+            nursery.start_soon(self._run_publications)
+            nursery.start_soon(self._run_watch)
+
+    async def _run_seals(self) -> None:
+        while True:
+            left = self._sealed_s + self._interval_s - now()[0]
+            with trio.move_on_after(max(0.0, left)):
+                await self._pressure.wait()
+            try:
+                async with self._worker:
+                    await self._seal()
+                    await self._drop()
+                self._sealed_s = now()[0]
+                if self.ring_share() < self._fill:
+                    self._pressure = trio.Event()
+            except DiskFullError as error:
+                self._say_disk_full(error)
+                await trio.sleep(DISK_FULL_S)
+
+    async def _seal(self) -> None:
+        """Everything durable into a hot file."""
+        store = self._store
+        store.flush_states()
+        target = Cursor(self._commits.durable_lsn, store.ring.durable)
+        if target == store.catalog.cursor:
+            return
+        change = await trio.to_thread.run_sync(store.seal, target)
+        store.apply(change)
+        self.seals += 1
+        self._on_room()
+
+    async def _drop(self) -> None:
+        for change in await trio.to_thread.run_sync(self._store.drop_deleted_channels):
+            self._store.apply(change)
+
+    async def _run_publications(self) -> None:
+        while True:
+            await trio.sleep(PUBLISH_S)
+            try:
+                async with self._worker:
+                    await self._publish(self._store.publisher.due(now()[1], self._grace_us))
+            except DiskFullError as error:
+                self._say_disk_full(error)
+
+    async def _publish(self, due: list[tuple[int, int]]) -> int:
+        """Publish these (channel, day); how many files came of it."""
+        files = 0
+        for channel, day in due:
+            change = await trio.to_thread.run_sync(self._store.publisher.publish, channel, day)
+            self._store.apply(change)
+            self.publications += 1
+            files += len(change.published)
+        return files
+
+    async def publish_now(self, request: dict[str, Any]) -> dict[str, Any]:
+        """``thingscale publish --now``: seal, then publish what there is."""
+        channels = self._store.channels_of(request.get("user"), request.get("channel"))
+        async with self._worker:
+            await self._seal()
+            files = await self._publish(self._store.publisher.waiting([channel.id for channel in channels]))
+        return {"ok": True, "files": files}
+
+    async def _run_watch(self) -> None:
+        store = self._store
+        while True:
+            await trio.sleep(WATCH_S)
+            store.registry.poll()
+            if store.registry.version != self._version:
+                self._version = store.registry.version
+                self._on_registry_change()
+            store.flush_states()
+            store.remove_files()
+            if not store.wal.spares:
+                try:
+                    await trio.to_thread.run_sync(store.wal.prepare_spare)
+                except DiskFullError as error:
+                    self._say_disk_full(error)
+                    await trio.sleep(DISK_FULL_S)
+
+    def _say_disk_full(self, error: DiskFullError) -> None:
+        self.disk_full += 1
+        log.error("the disk is full, readings wait until there is room: %s", error)

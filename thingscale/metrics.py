@@ -1,0 +1,156 @@
+"""Prometheus metrics: rendered from the components' snapshots when somebody asks; nobody carries a metrics object.
+
+The main thread takes the numbers (``take``), a worker thread makes the text (``render``).
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+
+from storage.commit import BUCKETS_S
+
+if TYPE_CHECKING:
+    from thingscale.daemon import Daemon
+
+Sample = tuple[tuple[str, ...], float]
+
+# name, type, help, labels: docs/metrics.md is checked against this table.
+METRICS: Final = (
+    ("thingscale_readings_stored", "counter", "readings that were made durable", ("protocol",)),
+    (
+        "thingscale_readings_refused",
+        "counter",
+        "readings that were refused, by reason",
+        ("protocol", "reason"),
+    ),
+    ("thingscale_received_bytes", "counter", "bytes that devices sent", ()),
+    ("thingscale_sent_bytes", "counter", "bytes that devices were sent", ()),
+    ("thingscale_connections", "gauge", "clients now", ("protocol",)),
+    ("thingscale_connections_accepted", "counter", "clients ever", ("protocol",)),
+    ("thingscale_connections_closed", "counter", "device connections that ended", ()),
+    ("thingscale_connections_refused", "counter", "clients beyond the limit, closed at once", ()),
+    ("thingscale_connection_timeouts", "counter", "device connections closed for being idle or slow", ()),
+    ("thingscale_connection_overflows", "counter", "device connections closed for unread replies", ()),
+    (
+        "thingscale_input_stalls",
+        "counter",
+        "times that reading stopped because ring, batch or disk was full",
+        (),
+    ),
+    ("thingscale_mqtt_connects", "counter", "MQTT CONNECTs, by outcome", ("outcome",)),
+    ("thingscale_mqtt_protocol_errors", "counter", "MQTT connections closed for malformed packets", ()),
+    ("thingscale_http_handed_over", "counter", "HTTP connections that left the fast lane", ()),
+    ("thingscale_http_responses", "counter", "responses beside the fast lane, by status", ("status",)),
+    ("thingscale_commit_seconds", "histogram", "write and sync of one log record", ()),
+    ("thingscale_commit_bytes", "counter", "bytes written to the log", ()),
+    ("thingscale_commit_entries", "counter", "entries in those records", ()),
+    ("thingscale_disk_full", "counter", "times that the disk had no room", ()),
+    ("thingscale_ring_rows", "gauge", "readings in the ring that are not sealed", ()),
+    ("thingscale_ring_rows_max", "gauge", "readings that the ring has room for", ()),
+    ("thingscale_ring_fill_ratio", "gauge", "fullest of the ring's three parts", ()),
+    ("thingscale_seals", "counter", "hot files written", ()),
+    ("thingscale_publications", "counter", "channel days published", ()),
+    ("thingscale_files", "gauge", "Parquet files", ("kind",)),
+    ("thingscale_file_bytes", "gauge", "bytes in Parquet files", ("kind",)),
+    ("thingscale_published_rows", "gauge", "readings in published files", ()),
+    ("thingscale_queries_running", "gauge", "range queries at work now", ()),
+)
+
+
+class Metrics:
+    """What the daemon can be asked about itself."""
+
+    def __init__(self, daemon: "Daemon") -> None:
+        self._daemon = daemon
+
+    def take(self) -> dict[str, list[Sample]]:
+        """All samples, in the main thread."""
+        daemon = self._daemon
+        store, reactor = daemon.store, daemon.reactor.statistics()
+        door, http = daemon.door.statistics(), daemon.http.statistics()
+        ring, files = store.ring.statistics(), store.catalog.statistics()
+        commits = daemon.commits.statistics()
+        refused = {
+            ("mqtt", reason): count for reason, count in reactor.mqtt_refusals.items()
+        } | {("http", reason): count for reason, count in reactor.http_refusals.items()}  # fmt: skip
+        unsealed = store.ring.durable - store.ring.sealed
+        return {
+            "thingscale_readings_stored": [(("mqtt",), reactor.mqtt_stored), (("http",), reactor.http_stored)],
+            "thingscale_readings_refused": list(refused.items()),
+            "thingscale_received_bytes": [((), reactor.bytes_received)],
+            "thingscale_sent_bytes": [((), reactor.bytes_sent)],
+            "thingscale_connections": [
+                (("mqtt",), reactor.mqtt_connections),
+                (("http",), reactor.http_connections + http.connections),
+            ],
+            "thingscale_connections_accepted": [
+                (("mqtt",), reactor.accepted_mqtt), (("http",), reactor.accepted_http),
+            ],
+            "thingscale_connections_closed": [((), reactor.closed)],
+            "thingscale_connections_refused": [((), reactor.refused_connections + http.refused)],
+            "thingscale_connection_timeouts": [((), reactor.timeouts + http.timeouts)],
+            "thingscale_connection_overflows": [((), reactor.overflows)],
+            "thingscale_input_stalls": [((), reactor.stalls)],
+            "thingscale_mqtt_connects": [
+                (("accepted",), door.accepted),
+                *(((reason,), count) for reason, count in door.refused.items()),
+            ],
+            "thingscale_mqtt_protocol_errors": [((), door.protocol_errors)],
+            "thingscale_http_handed_over": [((), reactor.handed_over)],
+            "thingscale_http_responses": [((str(status),), count) for status, count in http.responses.items()],
+            "thingscale_commit_seconds": [
+                ((str(bound),), count)
+                for bound, count in zip((*BUCKETS_S, "+Inf"), cumulative(commits.histogram), strict=True)
+            ] + [(("sum",), commits.seconds)],
+            "thingscale_commit_bytes": [((), commits.bytes)],
+            "thingscale_commit_entries": [((), commits.entries)],
+            "thingscale_disk_full": [((), commits.disk_full + daemon.housekeeping.disk_full)],
+            "thingscale_ring_rows": [((), unsealed)],
+            "thingscale_ring_rows_max": [((), ring.rows_max)],
+            "thingscale_ring_fill_ratio": [((), daemon.housekeeping.ring_share())],
+            "thingscale_seals": [((), daemon.housekeeping.seals)],
+            "thingscale_publications": [((), daemon.housekeeping.publications)],
+            "thingscale_files": [(("hot",), files.hot_files), (("published",), files.published_files)],
+            "thingscale_file_bytes": [(("hot",), files.hot_bytes), (("published",), files.published_bytes)],
+            "thingscale_published_rows": [((), files.published_rows)],
+            "thingscale_queries_running": [((), daemon.queries.borrowed_tokens)],
+        }  # fmt: skip
+
+
+def cumulative(counts: Iterable[int]) -> Iterator[int]:
+    total = 0
+    for count in counts:
+        total += count
+        yield total
+
+
+def render(samples: dict[str, list[Sample]]) -> bytes:
+    """The Prometheus text of what ``take`` gave."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(Samples(samples))
+    return generate_latest(registry)
+
+
+class Samples:
+    """A prometheus-client collector of numbers that are there already."""
+
+    def __init__(self, samples: dict[str, list[Sample]]) -> None:
+        self._samples = samples
+
+    def collect(self) -> Iterator[Metric]:
+        for name, kind, words, labels in METRICS:
+            yield family(name, kind, words, labels, self._samples[name])
+
+
+def family(name: str, kind: str, words: str, labels: tuple[str, ...], samples: list[Sample]) -> Metric:
+    if kind == "histogram":
+        *buckets, (_, total) = samples
+        counts: list[Any] = [(bound[0], count) for bound, count in buckets]
+        return HistogramMetricFamily(name, words, counts, total)
+    kinds: dict[str, Any] = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily}
+    made: Metric = kinds[kind](name, words, labels=labels)
+    for values, number in samples:
+        made.add_metric(values, number)  # type: ignore[attr-defined]
+    return made
