@@ -3,6 +3,8 @@
 Every good frame is also cut at each length; a cut frame never decodes and never raises anything else.
 """
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -129,10 +131,8 @@ def test_a_cut_frame_is_never_read_beyond_its_end(data: str) -> None:
 
 @given(st.binary(min_size=1, max_size=100), st.integers(0, 15))
 def test_arbitrary_bytes_raise_nothing_but_a_protocol_error(body: bytes, kind: int) -> None:
-    try:
+    with contextlib.suppress(ProtocolError):
         decode(bytes([kind << 4 | body[0] & 15, len(body)]) + body)
-    except ProtocolError as error:
-        assert str(error)
 
 
 def test_a_long_remaining_length_is_skipped_whole() -> None:
