@@ -1,8 +1,10 @@
 """Cells as Parquet rows: how a block stands in a hot file, and how it comes back.
 
-One cell is one row; what belongs to the datapoint (who, when, where) is repeated, and run-length encoding makes that
-free. The value stands in the column of its kind: numbers as doubles, integers and booleans in ``integer``, texts and
-JSON in ``text``. A datapoint without cells is one row whose column_id is null.
+One cell is one row; what belongs to the datapoint (who, when, where) is repeated, and delta or run-length encoding
+makes that nearly free. The value stands in the column of its kind: numbers as doubles, integers and booleans in
+``integer``, texts and JSON in ``text``. A datapoint without cells is one row whose column_id is null. Ids are all there
+is; what they mean stands once in the file's metadata. (With names beside the ids in every row a seal took twice the
+time.)
 """
 
 from collections.abc import Iterator
@@ -16,22 +18,15 @@ from storage.block import Block
 from storage.kinds import Kind
 from storage.pivot import gather_text
 from storage.schema import Schema
-from storage.wide import NAMES_TYPE, distinct, names_array
+from storage.wide import distinct
 
 FIELDS: Final = (
-    pa.field("user", NAMES_TYPE, nullable=False),
-    pa.field("channel", pa.int32(), nullable=False),
     pa.field("channel_id", pa.uint32(), nullable=False),
     pa.field("seq", pa.int64(), nullable=False),
     pa.field("at", pa.timestamp("us", tz="UTC"), nullable=False),
-    pa.field("device", NAMES_TYPE, nullable=False),
     pa.field("device_id", pa.uint32(), nullable=False),
-    pa.field("tag", NAMES_TYPE),
     pa.field("tag_id", pa.uint32(), nullable=False),
-    pa.field("stream", NAMES_TYPE),
-    pa.field("literal", pa.bool_(), nullable=False),
     pa.field("column_id", pa.uint32()),
-    pa.field("kind", NAMES_TYPE),
     pa.field("number", pa.float64()),
     pa.field("integer", pa.int64()),
     pa.field("text", pa.string()),
@@ -97,15 +92,16 @@ def kinds_of(block: Block, schema: Schema) -> NDArray[np.uint8]:
     return np.array([schema.column(column).kind for column in known.tolist()], np.uint8)[index]
 
 
-def text_bytes(block: Block, schema: Schema) -> NDArray[np.int64]:
+def text_bytes(block: Block, kinds: NDArray[np.uint8]) -> NDArray[np.int64]:
     """The length of each cell's text, 0 where it has none."""
-    kind = kinds_of(block, schema)
-    is_text = (kind == Kind.TEXT) | (kind == Kind.JSON)
+    is_text = (kinds == Kind.TEXT) | (kinds == Kind.JSON)
+    if not is_text.any():
+        return np.zeros(len(kinds), np.int64)
     return np.where(is_text, (block.value >> np.uint64(40)).astype(np.int64), 0)
 
 
-def cell_batch(block: Block, schema: Schema, names: Names) -> pa.RecordBatch:
-    """The block as rows of FIELDS."""
+def cell_batch(block: Block, kinds: NDArray[np.uint8]) -> pa.RecordBatch:
+    """The block as rows of FIELDS; kinds as kinds_of gives them."""
     repeats = cell_rows(block)
     cells = np.diff(block.cell_start)
     absent = None if cells.all() else np.repeat(cells == 0, repeats)
@@ -118,50 +114,29 @@ def cell_batch(block: Block, schema: Schema, names: Names) -> pa.RecordBatch:
         wide[~absent] = values
         return wide
 
-    known, index = distinct(block.column)
-    columns = [schema.column(column) for column in known.tolist()]
-    position, kind = spread(index), spread(kinds_of(block, schema))
-    literal = spread(np.array([column.name is None for column in columns], np.bool_)[index])
-    present = np.True_ if absent is None else ~absent
+    present = np.ones(int(repeats.sum()), np.bool_) if absent is None else ~absent
+    kind, values = spread(kinds), spread(block.value)
     is_number = present & (kind == Kind.NUMBER)
     is_integer = present & ((kind == Kind.INTEGER) | (kind == Kind.BOOLEAN))
-    is_text = present & ((kind == Kind.TEXT) | (kind == Kind.JSON))
-    values = spread(block.value)
-
-    channel_ids, channel = distinct(block.channel)
-    owners = [names.channel_by_id(channel) for channel in channel_ids.tolist()]
-    numbers = np.array([owner.number for owner in owners], np.int32)
     return pa.RecordBatch.from_arrays(
         [
-            words(np.repeat(channel, repeats), [owner.user_id for owner in owners]),
-            pa.array(np.repeat(numbers[channel], repeats)),
             pa.array(np.repeat(block.channel, repeats)),
             pa.array(np.repeat(block.seq, repeats)),
             pa.array(np.repeat(block.at_us, repeats)).view(pa.timestamp("us", tz="UTC")),
-            names_array(block.device, names.device_name, repeats=repeats),
             pa.array(np.repeat(block.device, repeats)),
-            names_array(block.tag, lambda tag: schema.tag(tag).name, null_id=0, repeats=repeats),
             pa.array(np.repeat(block.tag, repeats)),
-            words(position, [column.name or "" for column in columns], literal | ~present),
-            pa.array(literal),
             pa.array(spread(block.column), mask=absent),
-            words(kind.astype(np.int32), [kind.name.lower() for kind in Kind], absent),
             _numbers(values, is_number, pa.float64()),
             _numbers(values, is_integer, pa.int64()),
-            _texts(values, is_text, block.text),
+            _texts(values, present & ~is_number & ~is_integer, block.text),
         ],
         schema=pa.schema(FIELDS),
     )
 
 
-def words(
-    index: NDArray[np.int32], known: list[str], null: NDArray[np.bool_] | None = None
-) -> pa.DictionaryArray:
-    """A dictionary column."""
-    return pa.DictionaryArray.from_arrays(pa.array(index, mask=null), pa.array(known, pa.string()))
-
-
 def _numbers(values: NDArray[np.uint64], valid: NDArray[np.bool_], kind: pa.DataType) -> pa.Array:
+    if not valid.any():
+        return pa.nulls(len(values), kind)
     bitmap = None if valid.all() else pa.py_buffer(np.packbits(valid, bitorder="little"))
     return pa.Array.from_buffers(kind, len(values), [bitmap, pa.py_buffer(values)])
 

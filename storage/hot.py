@@ -2,7 +2,10 @@
 
 A file per channel and flush would cost 0.4-1 ms each; one file for all costs microseconds per channel. Rows are
 ordered by (channel, at, seq) and every *cell* is one Parquet row, so streams of all channels and kinds fit into one
-schema. Names stand beside ids: the file can be read without us (docs/formats/hot.md).
+schema. What the ids mean stands in the metadata: the file can be read without us (docs/formats/hot.md).
+
+A seal runs beside the traffic and costs as much CPU per reading as taking it in, so nothing here is done twice, and
+compression is LZ4: the rows are written once more, and smaller, when their day is published.
 
 A channel's rows are found by position: a segment (storage/cover.py) says which cell rows are its, and row groups are
 small, so that reading one decodes little else. Row groups never split a row. A file has its temporary name until it
@@ -12,6 +15,7 @@ is complete and synced; pages carry checksums.
 import bisect
 import errno
 import itertools
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -31,16 +35,19 @@ from storage.cells import (
     block_of,
     cell_batch,
     cell_rows,
+    kinds_of,
     slice_rows,
     split_cells,
     text_bytes,
 )
 from storage.cover import DAY_US, TEMPORARY, HotFile, HotSegment
 from storage.disk import Disk, DiskFullError
+from storage.kinds import Kind
 from storage.schema import Schema
 from storage.wide import distinct
 
-METADATA: Final = {"thingscale.hot": "1"}
+FORMAT: Final = 1
+METADATA_KEY: Final = "thingscale.hot"
 
 # Cells of one row group. A small channel's segment costs decoding one group (0.6 ms); each group costs 0.3 ms to write.
 GROUP_CELLS: Final = 32_768
@@ -81,19 +88,21 @@ def write_hot(path: Path, blocks: Iterator[Block], schema: Schema, names: Names,
         with pq.ParquetWriter(
             temporary,
             pa.schema(FIELDS),
-            compression="zstd",
-            compression_level=1,
-            use_dictionary=["user", "device", "tag", "stream", "kind"],
+            compression="lz4",
+            use_dictionary=False,
+            column_encoding={"seq": "DELTA_BINARY_PACKED", "at": "DELTA_BINARY_PACKED"},
             write_statistics=["seq", "at", "channel_id"],
             write_page_checksum=True,
             store_schema=False,
         ) as writer:
-            segments = Segments(path)
+            segments, meanings = Segments(path), Meanings()
             for block in blocks:
+                meanings.add(block)
                 for part in split_cells(block, GROUP_CELLS):
-                    writer.write_batch(cell_batch(part, schema, names))
-                    segments.add(part, schema)
-            writer.add_key_value_metadata(METADATA)
+                    kinds = kinds_of(part, schema)
+                    writer.write_batch(cell_batch(part, kinds))
+                    segments.add(part, kinds)
+            writer.add_key_value_metadata({METADATA_KEY: meanings.describe(schema, names)})
         size = finish_file(temporary, path, disk)
     except BaseException as error:
         for left in (temporary, path):
@@ -117,6 +126,37 @@ def finish_file(temporary: Path, path: Path, disk: Disk) -> int:
     return size
 
 
+class Meanings:
+    """Which ids a file's rows use, and what they mean: the file can be read without anything else."""
+
+    def __init__(self) -> None:
+        self._ids: dict[str, set[int]] = {name: set() for name in ("channel", "device", "tag", "column")}
+
+    def add(self, block: Block) -> None:
+        for name, known in self._ids.items():
+            known.update(distinct(getattr(block, name))[0].tolist())
+
+    def describe(self, schema: Schema, names: Names) -> str:
+        """JSON, see docs/formats/hot.md."""
+        channels = {channel: names.channel_by_id(channel) for channel in sorted(self._ids["channel"])}
+        columns = {column: schema.column(column) for column in sorted(self._ids["column"])}
+        return json.dumps(
+            {
+                "format": FORMAT,
+                "channels": {
+                    channel: {"user": owner.user_id, "channel": owner.number}
+                    for channel, owner in channels.items()
+                },
+                "devices": {device: names.device_name(device) for device in sorted(self._ids["device"])},
+                "tags": {tag: schema.tag(tag).name for tag in sorted(self._ids["tag"]) if tag},
+                "columns": {
+                    column: {"stream": found.name, "kind": Kind(found.kind).name.lower()}
+                    for column, found in columns.items()
+                },
+            }
+        )
+
+
 class Segments:
     """The segments of a file that is being written."""
 
@@ -126,13 +166,13 @@ class Segments:
         self._tag_last_us: dict[int, int] = {}
         self._cells = 0
 
-    def add(self, block: Block, schema: Schema) -> None:
-        """The next rows of the file."""
+    def add(self, block: Block, kinds: NDArray[np.uint8]) -> None:
+        """The next rows of the file, with each cell's Kind."""
         day = block.at_us // DAY_US
         changes = (np.diff(block.channel) != 0) | (np.diff(day) != 0)
         edges = [0, *(np.flatnonzero(changes) + 1).tolist(), len(block)]
         cells = np.concatenate([[0], np.cumsum(cell_rows(block))]) + self._cells
-        text = np.concatenate([[0], np.cumsum(text_bytes(block, schema))])[block.cell_start]
+        text = np.concatenate([[0], np.cumsum(text_bytes(block, kinds))])[block.cell_start]
         size = text + CELL_BYTES * block.cell_start + ROW_BYTES * np.arange(len(block) + 1)
         for first, last in itertools.pairwise(edges):
             segment = HotSegment(
@@ -154,6 +194,8 @@ class Segments:
             else:
                 self._found.append(segment)
         self._cells = int(cells[-1])
+        if not block.tag.any():
+            return
         tags, index = distinct(block.tag)
         newest = np.full(len(tags), np.iinfo(np.int64).min)
         np.maximum.at(newest, index, block.at_us)

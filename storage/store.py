@@ -75,7 +75,7 @@ class Store:
         directory.mkdir(exist_ok=True)
         self.wal = Wal.open(directory, self._disk, options.wal, read_log_id(directory, self._disk))
         self.publisher = Publisher(
-            self.catalog, self.schema, self._names, self._disk, part_rows_max=options.part_rows_max
+            self.catalog, self.schema, self, self._disk, part_rows_max=options.part_rows_max
         )
         self.states: list[State] = []
         self._device_names: dict[int, str] = {}
@@ -164,6 +164,10 @@ class Store:
             self._device_names[device] = self._names.device_name(device)
         return self._device_names[device]
 
+    def channel_by_id(self, channel: int) -> Channel:
+        """A channel by its registry id, deleted or not."""
+        return self._names.channel_by_id(channel)
+
     def tag_name(self, tag: int) -> str:
         return self.schema.tag(tag).name
 
@@ -179,7 +183,7 @@ class Store:
         if target.seq == first:
             return self.catalog.commit_seal(target, None, [], [])
         path = hot_path(self.catalog.hot, first, target.seq)
-        file = write_hot(path, self._blocks(first, target.seq), self.schema, self._names, self._disk)
+        file = write_hot(path, self._blocks(first, target.seq), self.schema, self, self._disk)
         columns = self.schema.columns_from(self.catalog.column_count)
         tags = self.schema.tags_from(self.catalog.tag_count + 1)
         return self.catalog.commit_seal(target, file, columns, tags)

@@ -1,5 +1,6 @@
 """Hot files: all channels in one, read back by us and by anybody else."""
 
+import json
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, groupby
 from pathlib import Path
@@ -52,22 +53,19 @@ def expected_segments(path: Path, rows: Sequence[Row]) -> Iterator[HotSegment]:
 
 
 def expected_cells(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
-    """What anybody sees who reads the file without us."""
+    """What anybody sees who reads the file without us, ids replaced by what the metadata says of them."""
     for row in rows:
         owner = NAMES.channel_by_id(row.channel)
         datapoint = {
-            "user": owner.user_id,
-            "channel": owner.number,
-            "channel_id": row.channel,
+            "channel": {"user": owner.user_id, "channel": owner.number},
             "seq": row.seq,
             "at": row.at_us,
             "device": NAMES.device_name(row.device),
-            "device_id": row.device,
             "tag": row.tag,
         }
-        nothing: dict[str, Any] = dict.fromkeys(("stream", "kind", "number", "integer", "text"))
+        nothing: dict[str, Any] = dict.fromkeys(("column", "number", "integer", "text"))
         if not row.cells:
-            yield datapoint | nothing | {"literal": False}
+            yield datapoint | nothing
         for (stream, kind), held in row.cells.items():
             values: dict[Kind, dict[str, Any]] = {
                 Kind.NUMBER: {"number": held},
@@ -75,8 +73,25 @@ def expected_cells(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
                 Kind.BOOLEAN: {"integer": int(held is True)},
             }
             value = values.get(kind, {"text": held})
-            names = {"stream": stream, "literal": stream is None, "kind": kind.name.lower()}
-            yield datapoint | nothing | names | value
+            yield datapoint | nothing | {"column": {"stream": stream, "kind": kind.name.lower()}} | value
+
+
+def told(cells: list[dict[str, Any]], metadata: dict[bytes, bytes]) -> list[dict[str, Any]]:
+    """The file's rows, ids replaced by what its metadata says."""
+    meanings = json.loads(metadata[b"thingscale.hot"])
+    assert meanings["format"] == 1
+    return [
+        {
+            "channel": meanings["channels"][str(cell["channel_id"])],
+            "seq": cell["seq"],
+            "at": cell["at"],
+            "device": meanings["devices"][str(cell["device_id"])],
+            "tag": meanings["tags"][str(cell["tag_id"])] if cell["tag_id"] else None,
+            "column": None if cell["column_id"] is None else meanings["columns"][str(cell["column_id"])],
+            **{name: cell[name] for name in ("number", "integer", "text")},
+        }
+        for cell in cells
+    ]
 
 
 @settings(max_examples=60)
@@ -118,32 +133,29 @@ def test_row_groups_hold_whole_rows_and_about_so_many_cells(sent: list[Sent], gr
 def test_anybody_can_read_it(sent: list[Sent]) -> None:
     filled = Filled(sent)
     expected = list(expected_cells(filled.in_order()))
-    names = list(expected[0])
     with TemporaryDirectory() as directory:
         path = write(filled, Path(directory)).path
         table = pq.read_table(path, page_checksum_verification=True)
         frame = polars.read_parquet(path)
         with duckdb.connect() as engine:
-            listed = ", ".join(f'"{name}"' for name in names if name != "at")
             engine.execute("SET threads = 1")
             found = engine.sql(
-                f'SELECT epoch_us("at") AS "at", {listed} FROM read_parquet($1)', params=[str(path)]
+                'SELECT * REPLACE (epoch_us("at") AS "at") FROM read_parquet($1)', params=[str(path)]
             )
             from_duckdb = [dict(zip(found.columns, row, strict=True)) for row in found.fetchall()]
-    assert from_duckdb == expected
-    at = polars.col("at").dt.epoch("us")
-    assert frame.with_columns(at).select(names).to_dicts() == expected
-    table = table.set_column(4, "at", table.column("at").cast("int64"))
-    assert table.select(names).to_pylist() == expected
+    metadata = table.schema.metadata
+    assert told(from_duckdb, metadata) == expected
+    assert told(frame.with_columns(polars.col("at").dt.epoch("us")).to_dicts(), metadata) == expected
+    table = table.set_column(2, "at", table.column("at").cast("int64"))
+    assert told(table.to_pylist(), metadata) == expected
 
 
-def test_names_are_given_for_ids_in_the_file() -> None:
+def test_ids_stand_in_the_file() -> None:
     filled = Filled([message({"a": 1, "b": "x"}, channel=3, tag="t"), message({}, channel=3)])
     with TemporaryDirectory() as directory:
         table = pq.read_table(write(filled, Path(directory)).path)
     assert table.column("tag_id").to_pylist() == [1, 1, 0]
     assert table.column("column_id").to_pylist() == [0, 1, None]
-    assert table.schema.metadata[b"thingscale.hot"] == b"1"
 
 
 def test_a_reader_keeps_the_group_that_small_neighbours_share(tmp_path: Path) -> None:
