@@ -8,8 +8,9 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
+from storage.disk import DiskFullError
 from storage.kinds import Refusal
-from storage.registry import DeviceLimitError, Registry, User
+from storage.registry import DeviceLimitError, Registry, RegistryBusyError, User
 
 DEVICE_ID_BYTES_MAX: Final = 128
 # Devices whose last post is remembered. The oldest is forgotten first, and then posts one time more than it might.
@@ -115,6 +116,8 @@ class Admission:
                 self._registry.provision_device(user_id, name, at_us)
             except DeviceLimitError:
                 return Refusal.MAX_DEVICE_REACH
+            except (DiskFullError, RegistryBusyError):
+                return Refusal.UNAVAILABLE
             return Refusal.NEW_DEVICE_FOUND
         if device.channel is None:
             return Refusal.NO_MAPPED_CH

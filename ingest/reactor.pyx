@@ -973,6 +973,7 @@ cdef class Reactor:
     def tick(self, double now_s, int64_t now_us):
         """Once a second: keepalive and idle limits, and the listeners that ran out of descriptors."""
         cdef uint32_t slot
+        cdef bint late
         cdef Connection* c
         self.set_time(now_s, now_us)
         self.set_accepting(True)
@@ -982,10 +983,9 @@ cdef class Reactor:
             c = &self.connections[slot]
             if c.speaks == NOBODY or c.patience_ds == 0 or c.pending or c.flags & STALLED:
                 continue
-            if self.now_ds - c.last_input_ds > c.patience_ds:
-                self.timeouts += 1
-                self.end(slot)
-            elif c.rest_bytes and not c.flags & BLOCKED and self.now_ds - c.rest_since_ds > self.patience_partial_ds:
+            late = self.now_ds - c.last_input_ds > c.patience_ds
+            if c.rest_bytes and not c.flags & BLOCKED and (
+                    late or self.now_ds - c.rest_since_ds > self.patience_partial_ds):
                 # A packet or request that does not come to its end. For HTTP the server has an answer to that.
                 self.timeouts += 1
                 if c.speaks == HTTP:
@@ -994,6 +994,9 @@ cdef class Reactor:
                     self.settle(slot)
                 else:
                     self.end(slot)
+            elif late:
+                self.timeouts += 1
+                self.end(slot)
 
     # ---- what gate, door and the front door may ask for
 

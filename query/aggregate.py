@@ -7,6 +7,7 @@ each) and bounded in memory.
 """
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -16,126 +17,134 @@ import pyarrow as pa
 from query.engine import Engine, quoted
 from query.plan import FILES_MAX
 from query.rows import ChannelRows
+from storage.cover import PublishedFile
 from storage.kinds import Kind
 from storage.wide import PhysicalColumn
 
 TYPES: Final = ("avg", "sum", "min", "max")
 NUMERIC: Final = (Kind.NUMBER, Kind.INTEGER)
 NESTING_MAX: Final = 64
+EXACT_DIGITS_MAX: Final = 40
 
 Path = tuple[str | None, ...]
 
 
 @dataclass(slots=True)
 class Partial:
-    """What is known of one stream so far."""
+    """What is known of one stream so far: how many numbers, and their sum, least or greatest."""
 
     count: int = 0
-    total: int | float = 0
-    least: int | float | None = None
-    most: int | float | None = None
-
-    def add(self, count: int, total: Any, least: Any, most: Any) -> None:
-        if count:
-            self.count += count
-            self.total += total
-            self.least = least if self.least is None else min(self.least, least)
-            self.most = most if self.most is None else max(self.most, most)
-
-    def result(self, aggregate: str) -> int | float:
-        """Of at least one value."""
-        assert self.least is not None
-        assert self.most is not None
-        match aggregate:
-            case "avg":
-                return self.total / self.count
-            case "sum":
-                return self.total
-            case "min":
-                return self.least
-            case _:
-                return self.most
+    value: int | float = 0
 
 
 @dataclass(slots=True)
 class Aggregation:
     """Partial results by stream; a nested number has its keys after the stream's name."""
 
+    aggregate: str
     partials: dict[Path, Partial] = field(default_factory=dict)
 
-    def of(self, path: Path) -> Partial:
-        return self.partials.setdefault(path, Partial())
+    def add(self, path: Path, count: int, value: int | float | None) -> None:
+        """Further numbers of a stream: how many, and their sum, least or greatest."""
+        if not count or value is None:
+            return
+        partial = self.partials.setdefault(path, Partial())
+        match self.aggregate:
+            case _ if not partial.count:
+                partial.value = value
+            case "min":
+                partial.value = min(partial.value, value)
+            case "max":
+                partial.value = max(partial.value, value)
+            case _:
+                partial.value += value
+        partial.count += count
 
-    def value(self, aggregate: str) -> Any:
-        """What stands in ``value``: an object, or a number for literal payloads; None without any number."""
-        found = {path: partial for path, partial in self.partials.items() if partial.count}
-        if not found:
-            return None
+    def _result(self, path: Path) -> int | float | None:
+        partial = self.partials[path]
+        return plain(partial.value / partial.count if self.aggregate == "avg" else partial.value)
+
+    def value(self) -> Any:
+        """What stands in ``value``: an object, or a number for literal payloads. There is at least one number."""
+        found = self.partials
         if set(found) == {(None,)}:
-            return plain(found[None,].result(aggregate))
+            return self._result((None,))
         value: dict[str, Any] = {}
         # A stream that was a number and an object: the number stands, for it came first by its path's length.
         for path in sorted(found, key=len):
             place = value
             for key in path[:-1]:
-                inner = place.setdefault(key or "value", {})
+                inner = place.setdefault(shown(key), {})
                 if not isinstance(inner, dict):
                     break
                 place = inner
             else:
-                place.setdefault(path[-1] or "value", plain(found[path].result(aggregate)))
+                place.setdefault(shown(path[-1]), self._result(path))
         return value
 
 
-def plain(number: int | float) -> int | float:
-    """Integral doubles without a fraction, as everywhere in results."""
-    return (
-        int(number) if isinstance(number, float) and number.is_integer() and abs(number) < 2**53 else number
-    )
+def shown(key: str | None) -> str:
+    """A stream's name; the literal payload's beside others is ``value``."""
+    return "value" if key is None else key
 
 
-def aggregate_rows(rows: ChannelRows, engine: Engine, snapshot_files: Sequence[Any]) -> Aggregation:
+def plain(number: int | float) -> int | float | None:
+    """Integral doubles without a fraction, as everywhere in results; None beyond every double."""
+    if isinstance(number, int):
+        return number
+    if not math.isfinite(number):
+        return None
+    return int(number) if number.is_integer() and abs(number) < 2**53 else number
+
+
+def aggregate_rows(
+    rows: ChannelRows, engine: Engine, published: Sequence[PublishedFile], aggregate: str
+) -> Aggregation:
     """All of a selection's rows. In a worker thread.
 
     Args:
         rows: the selection, its windows and its rows in the ring.
         engine: runs the sums.
-        snapshot_files: the published files of the selection.
+        published: the files of the selection.
+        aggregate: one of TYPES.
     """
-    aggregation = Aggregation()
+    aggregation = Aggregation(aggregate)
     numeric = [column for column in rows.columns if column.kind in NUMERIC]
     nested = [column for column in rows.columns if column.kind is Kind.JSON]
-    for first in range(0, len(snapshot_files), FILES_MAX):
-        files = snapshot_files[first : first + FILES_MAX]
+    for first in range(0, len(published), FILES_MAX):
+        files = published[first : first + FILES_MAX]
         known = max(file.columns for file in files)
         here = [column for column in numeric if column in rows.columns[:known]]
         if here:
-            _add(aggregation, here, engine.aggregate(files, expressions(here), rows.selection))
+            _add(aggregation, here, engine.aggregate(files, expressions(here, aggregate), rows.selection))
     for window in rows.windows:
         if nested and window.published:
             _add_nested(aggregation, nested, rows.table(window))
         for table in rows.unpublished_of(window):
             here = [column for column in numeric if column.physical in table.column_names]
             if here:
-                _add(aggregation, here, engine.aggregate_table(table, expressions(here)))
+                _add(aggregation, here, engine.aggregate_table(table, expressions(here, aggregate)))
             if nested and not window.published:
                 _add_nested(aggregation, nested, table)
     return aggregation
 
 
-def expressions(columns: Sequence[PhysicalColumn]) -> list[str]:
-    """count, sum, min, max of each column; Kahan's sum for doubles, an exact one for integers."""
+def expressions(columns: Sequence[PhysicalColumn], aggregate: str) -> list[str]:
+    """Count and aggregate of each column; integers are added exactly."""
     made = []
     for column in columns:
         name = quoted(column.physical)
-        total = f"fsum({name})" if column.kind is Kind.NUMBER else f"sum({name}::HUGEINT)"
-        made += [f"count({name})", total, f"min({name})", f"max({name})"]
+        if aggregate in ("min", "max"):
+            value = f"{aggregate}({name})"
+        else:
+            value = f"sum({name})" if column.kind is Kind.NUMBER else f"sum({name}::HUGEINT)"
+        made += [f"count({name})", value]
     return made
 
 
 def _add(aggregation: Aggregation, columns: Sequence[PhysicalColumn], row: Sequence[Any]) -> None:
     for i, column in enumerate(columns):
-        aggregation.of((column.name,)).add(*row[4 * i : 4 * i + 4])
+        aggregation.add((column.name,), *row[2 * i : 2 * i + 2])
 
 
 def _add_nested(aggregation: Aggregation, columns: Sequence[PhysicalColumn], table: pa.Table) -> None:
@@ -143,8 +152,8 @@ def _add_nested(aggregation: Aggregation, columns: Sequence[PhysicalColumn], tab
         if column.physical not in table.column_names:
             continue
         for text in table.column(column.physical).drop_null().to_pylist():
-            for path, number in numbers_in(json.loads(text), (column.name,)):
-                aggregation.of(path).add(1, number, number, number)
+            for path, number in numbers_in(json.loads(text, parse_int=integer), (column.name,)):
+                aggregation.add(path, 1, number)
 
 
 def numbers_in(value: Any, path: Path) -> Iterator[tuple[Path, int | float]]:
@@ -152,5 +161,10 @@ def numbers_in(value: Any, path: Path) -> Iterator[tuple[Path, int | float]]:
     if isinstance(value, dict) and len(path) < NESTING_MAX:
         for key, inner in value.items():
             yield from numbers_in(inner, (*path, key))
-    elif isinstance(value, int | float) and not isinstance(value, bool):
+    elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         yield path, value
+
+
+def integer(digits: str) -> int | float:
+    """Exact as far as sums of it can be added to doubles; infinite, and thus left out, if no double holds it."""
+    return int(digits) if len(digits) <= EXACT_DIGITS_MAX else float(digits)

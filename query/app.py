@@ -1,6 +1,7 @@
 """The REST application: the services' routes, and what goes wrong around them, as the contract words it.
 
-Paths may end in a slash. Every error is ``{"error": TOKEN, "detail": words}``, also those of the framework.
+Paths may end in a slash, and what has GET has HEAD. Every error is ``{"error": TOKEN, "detail": words}``, also
+those of the framework.
 """
 
 import logging
@@ -8,6 +9,7 @@ import logging
 import trio
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from query.errors import ApiError
@@ -18,14 +20,16 @@ from query.services import channel, device, health, stream, user
 log = logging.getLogger("thingscale.rest")
 
 
-class OptionalSlash:
-    """A trailing slash makes no difference."""
+class Leniency:
+    """A trailing slash makes no difference; HEAD is a GET whose content the HTTP server leaves out."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
+        if scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}
         if len(path) > 1 and path.endswith("/"):
             scope = {
                 **scope,
@@ -42,13 +46,17 @@ def make_app(backend: Backend) -> ASGIApp:
         app.include_router(service.routes(backend))
     app.add_exception_handler(ApiError, on_api_error)
     app.add_exception_handler(HTTPException, on_http_error)
-    return OptionalSlash(app)
+    return Leniency(app)
 
 
 async def on_api_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)
     response = reply({"error": error.token, "detail": error.detail}, error.status)
     response.headers.update(error.headers)
+    if error.status == 401:
+        response.headers["www-authenticate"] = (
+            "X-APITOKEN"  # RFC 9110 section 15.5.2: some challenge must be there
+        )
     return response
 
 
@@ -60,6 +68,17 @@ async def on_http_error(request: Request, error: Exception) -> Response:
         response = reply(
             {"error": "METHOD_NOT_ALLOWED", "detail": f"{request.method} is not for {request.url.path}"}, 405
         )
-        response.headers.update(error.headers or {})
+        response.headers["allow"] = ", ".join(sorted(methods_of(request)))
         return response
     return reply({"error": "NOT_FOUND", "detail": f"there is nothing at {request.url.path}"}, 404)
+
+
+def methods_of(request: Request) -> set[str]:
+    """What the path can do: the router's own answer knows only the first of its routes."""
+    found = {
+        method
+        for method in ("DELETE", "GET", "PATCH", "POST", "PUT")
+        for route in request.app.routes
+        if route.matches({**request.scope, "method": method})[0] is Match.FULL
+    }
+    return found | {"HEAD"} if "GET" in found else found

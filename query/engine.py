@@ -8,6 +8,7 @@ we write ourselves; what people type (a tag, a device) is always bound.
 
 import datetime
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +42,11 @@ class EngineOptions:
 
 
 class Engine:
-    """Runs SQL. Any thread; each call is one query."""
+    """Runs SQL. Any thread; each call is one query.
+
+    Attributes:
+        ahead: threads that read what a query needs next.
+    """
 
     def __init__(self, options: EngineOptions) -> None:
         self._database = duckdb.connect(
@@ -55,8 +60,10 @@ class Engine:
         )
         self._database.execute("SET parquet_metadata_cache = true")
         self._cursors: SimpleQueue[Any] = SimpleQueue()
+        self.ahead = ThreadPoolExecutor(options.threads, "read-ahead")
 
     def close(self) -> None:
+        self.ahead.shutdown(cancel_futures=True)
         self._database.close()
 
     @contextmanager
@@ -83,12 +90,12 @@ class Engine:
             files: at least one, all of one channel.
             columns: all of the channel's, in order of registration.
             selection: tag and device by name.
-            newest: only so many, the newest by (at, seq).
+            newest: only so many, those that came last.
         """
         known = columns[: max(file.columns for file in files)]
         names = ", ".join(["seq", '"at"', "tag", *(quoted(column.physical) for column in known)])
         where, parameters = condition(selection, files)
-        order = f' ORDER BY "at" DESC, seq DESC LIMIT {newest}' if newest is not None else ""
+        order = f" ORDER BY seq DESC LIMIT {newest}" if newest is not None else ""
         sql = f"SELECT {names} FROM {source(files)}{where}{order}"  # noqa: S608
         return self._run(sql, parameters)
 

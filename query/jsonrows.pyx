@@ -20,6 +20,7 @@ Cells = namedtuple("Cells", "offset validity values offsets data")
 # {"_id":"24","tag":,"value":{},"at":"24"} and a comma, with room to spare; a tag and the cells come on top.
 cdef enum:
     ROW_BYTES = 128
+    PREFIX_STEP = 16
     KIND_NUMBER = 0
     KIND_INTEGER = 1
     KIND_TEXT = 2
@@ -29,13 +30,17 @@ cdef enum:
 assert (Kind.NUMBER, Kind.INTEGER, Kind.TEXT, Kind.BOOLEAN, Kind.JSON) == (0, 1, 2, 3, 4)
 
 cdef const char *HEX = b"0123456789abcdef"
+cdef char[512] HEX_PAIRS  # of each byte
+for _byte in range(256):
+    HEX_PAIRS[2 * _byte] = HEX[_byte >> 4]
+    HEX_PAIRS[2 * _byte + 1] = HEX[_byte & 15]
 cdef int64_t DAY_S = 86400
 
 
 cdef struct Column:
     int kind
     bint is_literal
-    const uint8_t *prefix  # "name":
+    uint8_t *prefix  # "name": and room to copy it by PREFIX_STEP
     int64_t prefix_bytes
     int64_t offset
     const uint8_t *validity
@@ -98,9 +103,9 @@ cdef void write_moment(Moment *moment, int64_t second, int offset_s) noexcept no
 
 cdef inline void write_hex(char *out, uint64_t number, int digits) noexcept nogil:
     while digits:
-        digits -= 1
-        out[digits] = HEX[number & 15]
-        number >>= 4
+        digits -= 2
+        memcpy(out + digits, HEX_PAIRS + 2 * (number & 255), 2)
+        number >>= 8
 
 
 cdef int64_t write_text(uint8_t *out, const uint8_t *text, int64_t size) noexcept nogil:
@@ -163,16 +168,22 @@ cdef inline bint is_valid(const Column *column, int64_t row) noexcept nogil:
     return column.validity == NULL or column.validity[row >> 3] >> (row & 7) & 1
 
 
-cdef inline int64_t cell_bytes_max(const Column *column, int64_t row) noexcept nogil:
-    """What write_cell may need."""
-    cdef int64_t text = 0
-    if column.offsets != NULL:
-        row += column.offset
-        text = 6 * <int64_t>(column.offsets[row + 1] - column.offsets[row])
-    return column.prefix_bytes + DOUBLE_BYTES_MAX + 3 + text
+cdef inline int64_t text_bytes_max(const Column *column, int64_t row) noexcept nogil:
+    """What a text's cell may need beyond a number's."""
+    row += column.offset
+    return 6 * <int64_t>(column.offsets[row + 1] - column.offsets[row])
 
 
-cdef int64_t write_cell(uint8_t *out, const Column *column, int64_t row) noexcept nogil:
+cdef inline int64_t write_prefix(uint8_t *out, const Column *column) noexcept nogil:
+    """The stream's name; up to PREFIX_STEP bytes behind it are overwritten."""
+    cdef int64_t at = 0
+    while at < column.prefix_bytes:
+        memcpy(out + at, column.prefix + at, PREFIX_STEP)
+        at += PREFIX_STEP
+    return column.prefix_bytes
+
+
+cdef inline int64_t write_cell(uint8_t *out, const Column *column, int64_t row) noexcept nogil:
     cdef double number
     cdef int64_t size
     row += column.offset
@@ -226,25 +237,34 @@ cdef class RowEncoder:
     cdef uint8_t *_out  # kept from call to call: fresh memory costs a page fault for every 27 rows
     cdef int64_t _room
     cdef int _count
-    cdef list _prefixes
+    cdef int64_t _row_bytes  # at most, without texts and the tag
 
     def __cinit__(self, columns):
         self._count = len(columns)
         self._columns = <Column *>malloc(max(1, self._count) * sizeof(Column))
         if self._columns == NULL:
             raise MemoryError
-        self._prefixes = []
         cdef bytes prefix
         cdef int i
+        for i in range(self._count):
+            self._columns[i].prefix = NULL
+        self._row_bytes = ROW_BYTES
         for i, (name, kind) in enumerate(columns):
             prefix = b"" if name is None else json_string(name.encode()) + b":"
-            self._prefixes.append(prefix)
             self._columns[i].kind = int(kind)
             self._columns[i].is_literal = name is None
-            self._columns[i].prefix = <const uint8_t *><const char *>prefix
             self._columns[i].prefix_bytes = len(prefix)
+            self._columns[i].prefix = <uint8_t *>malloc(len(prefix) + PREFIX_STEP)
+            if self._columns[i].prefix == NULL:
+                raise MemoryError
+            memcpy(self._columns[i].prefix, <const char *>prefix, len(prefix))
+            self._row_bytes += len(prefix) + PREFIX_STEP + DOUBLE_BYTES_MAX + 3
 
     def __dealloc__(self):
+        cdef int i
+        if self._columns != NULL:
+            for i in range(self._count):
+                free(self._columns[i].prefix)
         free(self._columns)
         free(self._out)
 
@@ -289,10 +309,10 @@ cdef class RowEncoder:
                     if row < 0 or row >= seq.shape[0]:
                         with gil:
                             raise IndexError("there is no such row")
-                    need = ROW_BYTES + tags_bytes_max
+                    need = self._row_bytes + tags_bytes_max
                     for i in range(count):
-                        if is_valid(&self._columns[i], row):
-                            need += cell_bytes_max(&self._columns[i], row)
+                        if self._columns[i].offsets != NULL:
+                            need += text_bytes_max(&self._columns[i], row)
                     if size + need > self._room:
                         grown = <uint8_t *>realloc(out, size + need + (size >> 1))
                         if grown == NULL:
@@ -345,8 +365,8 @@ cdef class RowEncoder:
                         if is_literal:
                             continue
                         out[size] = 123 if is_empty else 44
-                        memcpy(out + size + 1, column.prefix, column.prefix_bytes)
-                        size += 1 + column.prefix_bytes
+                        size += 1
+                        size += write_prefix(out + size, column)
                         size += write_cell(out + size, column, row)
                         is_empty = False
                     if is_empty:

@@ -4,7 +4,7 @@ A channel whose newest rows are not all in the ring any more (after a restart, o
 them again and again all the same. What was found in files stays true: later rows are in the ring as long as nothing
 has been overwritten since, and together with the kept ones they are the answer.
 
-«Newest» is by arrival, which is by time unless the wall clock was set back.
+«Newest» is by arrival (seq), which is by time unless the wall clock was set back; files are searched in that order.
 """
 
 from collections import OrderedDict
@@ -12,14 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
 import pyarrow as pa
 
 from query.engine import Engine
-from query.order import time_order
-from query.plan import Selection
+from query.plan import FILES_MAX, Selection
 from query.rows import EMPTY, ChannelRows, raw
 from storage.block import Block
-from storage.cover import TIME_MAX_US, TIME_MIN_US
+from storage.cover import TIME_MAX_US, TIME_MIN_US, HotSegment, PublishedFile
 from storage.registry import Channel
 from storage.snapshot import Snapshot
 from storage.store import Store
@@ -88,28 +88,28 @@ class Newest:
             self._kept.popitem(last=False)
 
     def from_files(self, snapshot: Snapshot, selection: Selection, count: int) -> pa.Table:
-        """The newest rows of a snapshot, oldest first. In a worker thread."""
+        """The newest rows of a snapshot in order of arrival. In a worker thread."""
         rows = ChannelRows(snapshot, selection, self._engine)
-        found: list[pa.Table] = []
-        missing = count
-        for window in reversed(rows.windows):
-            part = Selection(window.start_us, window.end_us, selection.tag, selection.device)
-            tables = rows.unpublished(window.hot, part)
-            if window.published:
-                tables.append(self._engine.scan(window.published, rows.columns, part, newest=missing))
-            table = (
-                newest_of(pa.concat_tables(tables, promote_options="default"), missing) if tables else EMPTY
-            )
-            found.insert(0, table)
-            missing -= table.num_rows
-            if missing <= 0:
-                break
-        return pa.concat_tables(found, promote_options="default").combine_chunks() if found else EMPTY
+        files: list[PublishedFile | HotSegment] = [*snapshot.published, *snapshot.hot]
+        files.sort(key=lambda file: file.next_seq)
+        found = newest_of(rows.in_ring(selection), count)
+        step = 1
+        # Most often the last file has them all; a rare tag or device takes more and more files at a time.
+        while files and (found.num_rows < count or files[-1].next_seq > int(raw(found, "seq")[0])):
+            taken, files = files[-step:], files[:-step]
+            step = min(2 * step, FILES_MAX)
+            published = [file for file in taken if isinstance(file, PublishedFile)]
+            tables = rows.in_hot([file for file in taken if isinstance(file, HotSegment)], selection)
+            if published:
+                tables.append(self._engine.scan(published, rows.columns, selection, newest=count))
+            found = newest_of([found, *tables], count)
+        return found.combine_chunks()
 
 
-def newest_of(table: pa.Table, count: int) -> pa.Table:
-    """The newest rows of a table, oldest first."""
-    order = time_order(raw(table, "at"), raw(table, "seq"), descending=False)
+def newest_of(tables: Sequence[pa.Table], count: int) -> pa.Table:
+    """The rows that came last, in order of arrival."""
+    table = pa.concat_tables([EMPTY, *tables], promote_options="default")
+    order = np.argsort(raw(table, "seq"))
     return table.take(order[max(0, len(order) - count) :])
 
 

@@ -39,6 +39,17 @@ def user_of(request: Request, backend: Backend) -> User:
     return user
 
 
+def header(request: Request, name: str) -> str | None:
+    """A header that holds a name: UTF-8 as in the connector, though HTTP's own reading of it is Latin-1."""
+    value = request.headers.get(name)
+    if value is None or value.isascii():
+        return value
+    try:
+        return value.encode("latin-1").decode()
+    except UnicodeDecodeError:
+        return value
+
+
 async def object_of(request: Request, *, required: bool) -> dict[str, Any]:
     """The body as a JSON object; without one, an empty object unless it is required. Raises ApiError."""
     body = await request.body()

@@ -5,6 +5,7 @@ the ring from being overwritten. Files stay held until the query ends; they cost
 """
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import replace
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -26,8 +27,8 @@ from storage.pivot import take
 from storage.snapshot import Snapshot
 from storage.wide import TYPES, PhysicalColumn, to_record_batch
 
-# Rows of one piece of a reply: about a megabyte.
-PIECE_ROWS: Final = 8_192
+# Rows of one piece of a reply: a megabyte or two.
+PIECE_ROWS: Final = 16_384
 
 
 class ChannelRows:
@@ -89,10 +90,19 @@ class ChannelRows:
 
     def unpublished(self, hot: Sequence[HotSegment], selection: Selection) -> list[pa.Table]:
         """Rows of the selection that are not in published files."""
+        return self.in_hot(hot, selection) + self.in_ring(selection)
+
+    def in_hot(self, hot: Sequence[HotSegment], selection: Selection) -> list[pa.Table]:
+        """Rows of the selection in these segments."""
         tables = []
         for segment in hot:
             for block in read_blocks(segment):
                 tables += self._table_of(self._select(block, selection))
+        return tables
+
+    def in_ring(self, selection: Selection) -> list[pa.Table]:
+        """Rows of the selection that only the ring has."""
+        tables = []
         for block in self._fresh:
             tables += self._table_of(self._select(block, selection))
         return tables
@@ -185,8 +195,18 @@ def cells_of(array: pa.Array, kind: Kind) -> Cells:
     return Cells(array.offset, validity, buffers[1], None, None)
 
 
-def stream_rows(rows: ChannelRows, zone: ZoneInfo, *, descending: bool) -> Iterator[bytes]:
-    """The text of all rows, in the order of time, in pieces of about a megabyte."""
+def stream_rows(rows: ChannelRows, zone: ZoneInfo, ahead: Executor, *, descending: bool) -> Iterator[bytes]:
+    """The text of all rows, in the order of time, in pieces of a megabyte or two.
+
+    While one window is written, the next one is read by ``ahead``.
+    """
     encoder = JsonRows(rows.columns, zone, descending=descending)
-    for window in reversed(rows.windows) if descending else rows.windows:
-        yield from encoder.pieces(rows.table(window))
+    windows = rows.windows[::-1] if descending else rows.windows
+    if not windows:
+        return
+    table = rows.table(windows[0])
+    for window in windows[1:]:
+        following = ahead.submit(rows.table, window)
+        yield from encoder.pieces(table)
+        table = following.result()
+    yield from encoder.pieces(table)

@@ -4,10 +4,10 @@ Schubfach: Raffaello Giulietti, "The Schubfach way to render doubles", 2020. For
 that round to it is scaled by a power of ten, so that its length is between 1 and 10 or so; one or two integers remain
 to choose from. The scaling needs 10**k in 126 bits, rounded up; Python computes the table when the module is loaded.
 
-Sensors mostly send short decimals, and those have a shorter way: if v * 10**k is nearly the integer d, and d / 10**k
-gives v back, then d e-k is the answer. Division is correctly rounded, so this guesses nothing (Clinger, "How to read
-floating point numbers accurately", 1990); the first such k is the shortest, because a decimal of at most 15 digits
-that reads back as v is unique for its k.
+Sensors mostly send short decimals, and those have a shorter way: if v * 10**4 is nearly the integer d, and d / 10**4
+gives v back, then d e-4 without its trailing zeros is the answer. Division is correctly rounded, so this guesses
+nothing (Clinger, "How to read floating point numbers accurately", 1990), and no other decimal of at most 15 digits
+reads back as v.
 """
 
 from libc.math cimport fabs
@@ -28,17 +28,9 @@ cdef enum:
 
 cdef uint64_t POWER_HIGH[K_COUNT]
 cdef uint64_t POWER_LOW[K_COUNT]
-cdef double SMALL_POWER[5]
-cdef uint32_t SMALL_INTEGER[5]
 
 
 def _fill_tables():
-    cdef uint32_t power_of_ten = 1
-    cdef int i
-    for i in range(5):
-        SMALL_POWER[i] = power_of_ten
-        SMALL_INTEGER[i] = power_of_ten
-        power_of_ten *= 10
     for k in range(K_MIN, K_MAX + 1):
         if k >= 0:
             power = 10**k
@@ -119,16 +111,19 @@ cdef inline int write_digits(uint64_t digits, uint8_t *out) noexcept nogil:
     return count
 
 
-cdef inline int write_short(uint32_t digits, int places, uint8_t *out) noexcept nogil:
-    """digits / 10**places with at most 4 places, not all of them zero."""
-    cdef uint32_t whole = digits // SMALL_INTEGER[places], rest = digits - whole * SMALL_INTEGER[places]
-    cdef int count = 1 + (whole >= 10) + (whole >= 100) + (whole >= 1000) + (whole >= 10000), i
+cdef inline int write_short(uint32_t digits, uint8_t *out) noexcept nogil:
+    """digits / 10**4 without trailing zeros."""
+    cdef uint32_t whole = digits // 10000, rest = digits % 10000
+    cdef int count = 1 + (whole >= 10) + (whole >= 100) + (whole >= 1000) + (whole >= 10000), i, places = 4
     for i in range(count - 1, 0, -1):
         out[i] = <uint8_t>(48 + whole % 10)
         whole //= 10
     out[0] = <uint8_t>(48 + whole)
-    if places == 0:
+    if rest == 0:
         return count
+    while rest % 10 == 0:
+        rest //= 10
+        places -= 1
     out[count] = 46
     for i in range(count + places, count, -1):
         out[i] = <uint8_t>(48 + rest % 10)
@@ -186,7 +181,7 @@ cdef int write_decimal(uint64_t digits, int power, uint8_t *out) noexcept nogil:
 cdef int write_double(double value, uint8_t *out) noexcept nogil:
     """A finite double as a JSON number, at most DOUBLE_BYTES_MAX bytes; how many."""
     cdef uint64_t bits, digits
-    cdef int size = 0, k, power = 0
+    cdef int size = 0, power = 0
     cdef double magnitude
     cdef uint32_t short
     memcpy(&bits, &value, 8)
@@ -203,10 +198,9 @@ cdef int write_double(double value, uint8_t *out) noexcept nogil:
         return 1
     magnitude = fabs(value)
     if 1e-3 <= magnitude < 1e5:
-        for k in range(5):
-            short = <uint32_t>(magnitude * SMALL_POWER[k] + 0.5)
-            if short / SMALL_POWER[k] == magnitude:
-                return size + write_short(short, k, out + size)
+        short = <uint32_t>(magnitude * 1e4 + 0.5)
+        if short / 1e4 == magnitude:
+            return size + write_short(short, out + size)
     digits = schubfach(bits & ((<uint64_t>1 << 52) - 1), <int>(bits >> 52), &power)
     return size + write_decimal(digits, power, out + size)
 

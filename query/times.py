@@ -20,7 +20,7 @@ SECOND_US: Final = 1_000_000
 
 TIME: Final = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)"
-    r"(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,6})\d*)?)?(Z|[+-]\d\d:?\d\d)?)?",
+    r"(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,6})\d*)?)?(Z|[+-]\d\d:?[0-5]\d)?)?",
     re.ASCII,
 )
 
@@ -70,8 +70,8 @@ def _offset(text: str) -> datetime.tzinfo:
 def format_time(at_us: int, zone: ZoneInfo, *, colon: bool = False) -> str:
     """Whole seconds with the zone's offset: ``+0900``, or ``+09:00`` with a colon (contract 4, row 3)."""
     moment = EPOCH + datetime.timedelta(seconds=at_us // SECOND_US)
-    text = moment.astimezone(zone).strftime("%Y-%m-%dT%H:%M:%S%z")[:24].rjust(24, "0")
-    return f"{text[:-2]}:{text[-2:]}" if colon else text
+    text = moment.astimezone(zone).isoformat(timespec="seconds")[:25]  # old offsets have seconds too: cut off
+    return text if colon else text[:22] + text[23:]
 
 
 def zone_offsets(zone: ZoneInfo, first_us: int, last_us: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -32,9 +32,10 @@ from storage.cover import (
     PublishedFile,
     published_path,
 )
-from storage.disk import Disk, RealDisk
+from storage.disk import Disk, RealDisk, sqlite_disk_errors
 from storage.schema import Column, Tag
 
+NAME: Final = "catalog.sqlite3"
 FORMAT: Final = 1  # PRAGMA user_version
 
 SCHEMA: Final = """
@@ -151,7 +152,7 @@ class Catalog:
         self._disk = disk
         self._lock = threading.Lock()
         self._database = sqlite3.connect(
-            directory / "catalog.sqlite3",
+            directory / NAME,
             isolation_level=None,
             check_same_thread=False,
             cached_statements=256,
@@ -308,14 +309,15 @@ class Catalog:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
+        with self._lock, sqlite_disk_errors(self.hot.parent / NAME):
             self._database.execute("BEGIN IMMEDIATE")
             try:
                 yield self._database
+                self._database.execute("COMMIT")
             except BaseException:
-                self._database.execute("ROLLBACK")
+                if self._database.in_transaction:  # SQLite rolls back by itself when the disk is full
+                    self._database.execute("ROLLBACK")
                 raise
-            self._database.execute("COMMIT")
 
     def _files_of(self, database: sqlite3.Connection, channel: int) -> Iterator[Path]:
         rows = database.execute(

@@ -6,6 +6,9 @@ A crash keeps what was synced and any part of what was not. The real disk is a t
 
 import errno
 import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -14,6 +17,17 @@ ZEROS = bytes(1 << 20)
 
 class DiskFullError(OSError):
     """No space (ENOSPC) or no quota (EDQUOT) for a new file. Nothing was lost; trying again later is right."""
+
+
+@contextmanager
+def sqlite_disk_errors(path: Path) -> Iterator[None]:
+    """SQLite's ways to say that the disk is full, as DiskFullError. A failed write rolls back by itself."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE):
+            raise DiskFullError(errno.ENOSPC, str(error), str(path)) from error
+        raise
 
 
 class File(Protocol):

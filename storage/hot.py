@@ -234,10 +234,11 @@ class HotReader:
             if isinstance(error, OSError) and error.errno:  # the system's; Arrow's own have no number
                 raise
             raise DamagedFileError(path, str(error)) from error
-        missing = set(READ_COLUMNS).difference(self._file.schema_arrow.names)
-        if missing:
-            self.close()
-            raise DamagedFileError(path, f"there is no column {min(missing)}")
+        types = {field.name: field.type for field in self._file.schema_arrow}
+        for field in FIELDS:
+            if types.get(field.name) != field.type:
+                self.close()
+                raise DamagedFileError(path, f"there is no column {field.name} of {field.type}")
         metadata = self._file.metadata
         sizes = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
         self._starts: list[int] = list(itertools.accumulate(sizes, initial=0))

@@ -49,3 +49,4 @@ class Refusal(IntEnum):
     DEVICE_ID_INVALID = 16
     FOREIGN_TOPIC = 17
     UNKNOWN_TOPIC = 18
+    UNAVAILABLE = 19

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from storage.block import Block
-from storage.catalog import Catalog, Change, Published
+from storage.catalog import Catalog, Change, Published, remove_files
 from storage.cells import Names, slice_rows
 from storage.cover import DAY_US, TEMPORARY, HotSegment, PublishedFile, day_name, published_path
 from storage.disk import Disk, DiskFullError
@@ -33,7 +33,7 @@ from storage.schema import Schema
 from storage.wide import PhysicalColumn, arrow_schema, batch_rows_max, physical_columns, to_record_batch
 
 FORMAT: Final = 1
-METADATA_KEY: Final = b"thingscale"
+METADATA_KEY: Final = "thingscale"
 COMPRESSION: Final = "zstd"
 COMPRESSION_LEVEL: Final = 3
 
@@ -94,13 +94,17 @@ class Publisher:
             for part in parts
         ]
         self._catalog.announce(paths)
-        files = tuple(
-            self._write(path, part, columns, metadata) for path, part in zip(paths, parts, strict=True)
-        )
-        return self._catalog.commit_publish(Published({channel: directory}, files, segments))
+        try:
+            files = tuple(
+                self._write(path, part, columns, metadata) for path, part in zip(paths, parts, strict=True)
+            )
+            return self._catalog.commit_publish(Published({channel: directory}, files, segments))
+        except BaseException:
+            remove_files(paths, self._disk)  # the catalog does not know them, so nobody may
+            raise
 
     @staticmethod
-    def _describe(user: str, channel: int, day: int, columns: Sequence[PhysicalColumn]) -> bytes:
+    def _describe(user: str, channel: int, day: int, columns: Sequence[PhysicalColumn]) -> str:
         """The file's metadata: whose it is, and what each stream column is (docs/formats/published.md)."""
         streams = [
             {"column": column.physical, "stream": column.name, "kind": column.kind.name.lower()}
@@ -109,19 +113,19 @@ class Publisher:
         description = {
             "format": FORMAT, "user": user, "channel": channel, "day": day_name(day), "columns": streams,
         }  # fmt: skip
-        return json.dumps(description, ensure_ascii=False).encode()
+        return json.dumps(description, ensure_ascii=False)
 
     def _write(
         self,
         path: Path,
         segments: Sequence[HotSegment],
         columns: tuple[PhysicalColumn, ...],
-        metadata: dict[bytes, bytes],
+        metadata: dict[str, str],
     ) -> PublishedFile:
         """One file of these segments, durable under its name when this returns."""
         make_directories(path.parent, self._catalog.root, self._disk)
         temporary = path.with_suffix(TEMPORARY)
-        schema = arrow_schema(columns, metadata)
+        schema = arrow_schema(columns)
         try:
             with pq.ParquetWriter(
                 temporary,
@@ -138,10 +142,11 @@ class Publisher:
                         block, columns, self._names.device_name, lambda tag: self._schema.tag(tag).name
                     )
                     writer.write_table(pa.Table.from_batches([batch]), row_group_size=len(block))
+                writer.add_key_value_metadata(metadata)
             size = finish_file(temporary, path, self._disk)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        except BaseException as error:
+            remove_files([temporary, path], self._disk)
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise DiskFullError(error.errno, error.strerror, str(path)) from error
             raise
         return PublishedFile(

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from storage.disk import sqlite_disk_errors
 from storage.journal import State
 
 SCHEMA: Final = """
@@ -54,10 +55,16 @@ DEVICE_TEXTS: Final = ("description", "device_type", "location", "manufacturer")
 TEXT_BYTES_MAX: Final = 1_024  # of one descriptive field
 USER_ID: Final = re.compile(r"U(\d{6,})")
 CHANNEL_NUMBER_MAX: Final = 2**31 - 1
+# What else lies in a system's zone directory: this machine's own zone, and all zones again with other rules.
+NOT_ZONES: Final = ("localtime", "posix", "posixrules", "right")
 
 
 class RegistryFormatError(Exception):
     """The file was written by another version of the daemon."""
+
+
+class RegistryBusyError(Exception):
+    """Another process has kept the file locked for BUSY_MS."""
 
 
 class DeviceLimitError(Exception):
@@ -132,8 +139,19 @@ def new_token() -> str:
     return secrets.token_hex(16).upper()
 
 
+def is_text(value: str) -> bool:
+    """Whether it can be stored: JSON's escapes and the command line may hold half a surrogate pair."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def check_zone(name: str) -> None:
     """Refuse what is not an IANA time zone. Raises FieldError."""
+    if name.partition("/")[0] in NOT_ZONES:
+        raise FieldError(f"locale: {name!r} is not an IANA time zone")
     try:
         zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
@@ -145,11 +163,9 @@ def check_texts(fields: dict[str, Any], names: tuple[str, ...]) -> None:
         value = fields.get(name, "")
         if not isinstance(value, str):
             raise FieldError(f"{name}: expected a string")
-        try:
-            size = len(value.encode())
-        except UnicodeEncodeError as error:
-            raise FieldError(f"{name}: not Unicode text") from error
-        if size > TEXT_BYTES_MAX:
+        if not is_text(value):
+            raise FieldError(f"{name}: not Unicode text")
+        if len(value.encode()) > TEXT_BYTES_MAX:
             raise FieldError(f"{name}: longer than {TEXT_BYTES_MAX} bytes")
 
 
@@ -163,6 +179,8 @@ class Registry:
 
     def __init__(self, path: Path, devices_per_user_max: int = 100_000) -> None:
         self.devices_per_user_max = devices_per_user_max
+        self._path = path
+        self._path = path
         path.touch(0o600)
         self._database = sqlite3.connect(
             path, isolation_level=None, check_same_thread=False, cached_statements=256
@@ -176,6 +194,9 @@ class Registry:
         self._database.execute("PRAGMA synchronous = FULL")
         self._database.execute("PRAGMA foreign_keys = ON")
         self._depth = 0
+        self._users_by_api_token: dict[str, User] = {}
+        self._users_by_device_token: dict[str, User] = {}
+        self.version = 0
         found = self._value("PRAGMA user_version")
         if found == 0:
             with self.transaction():
@@ -185,10 +206,8 @@ class Registry:
                     self._database.execute(f"PRAGMA user_version = {FORMAT}")
         elif found != FORMAT:
             raise RegistryFormatError(f"{path} has format {found}, this daemon reads {FORMAT}")
-        self._users_by_api_token: dict[str, User | None] = {}
-        self._users_by_device_token: dict[str, User | None] = {}
         self._data_version = self._value("PRAGMA data_version")
-        self.version: int = self._value("SELECT number FROM version")
+        self.version = self._value("SELECT number FROM version")
 
     def close(self) -> None:
         self._database.close()
@@ -199,27 +218,60 @@ class Registry:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Everything inside is committed together, and synced, when the outermost one ends."""
+        """Everything inside is committed together, and synced, when the outermost one ends.
+
+        Raises:
+            RegistryBusyError: another process writes, and does not end.
+            DiskFullError: nothing has changed.
+        """
+        with sqlite_disk_errors(self._path), self._transaction():
+            yield
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
         if self._depth == 0:
-            self._database.execute("BEGIN IMMEDIATE")
+            self._begin()
+            self._version_before = self.version
         self._depth += 1
         try:
             yield
         except BaseException:
             self._depth -= 1
             if self._depth == 0:
-                self._database.execute("ROLLBACK")
+                self._undo()
             raise
         self._depth -= 1
         if self._depth == 0:
-            self._database.execute("COMMIT")
+            try:
+                self._database.execute("COMMIT")
+            except BaseException:
+                self._undo()
+                raise
+
+    def _begin(self) -> None:
+        try:
+            self._database.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                raise
+            reason = f"{self._path} has been locked by another process for {BUSY_MS / 1000:g} s"
+            raise RegistryBusyError(reason) from error
+
+    def _undo(self) -> None:
+        if self._database.in_transaction:  # SQLite rolls back by itself when the disk is full
+            self._database.execute("ROLLBACK")
+        # The next change gets the number of the one that was undone; nobody may take it for known.
+        self._see(self._version_before)
+
+    def _see(self, version: int) -> None:
+        self.version = version
+        self._users_by_api_token.clear()
+        self._users_by_device_token.clear()
 
     def _changed(self) -> None:
         """An existing route or token may be different now."""
         self._database.execute("UPDATE version SET number = number + 1")
-        self.version = self._value("SELECT number FROM version")
-        self._users_by_api_token.clear()
-        self._users_by_device_token.clear()
+        self._see(self._value("SELECT number FROM version"))
 
     def poll(self) -> bool:
         """Look whether another process changed something; True when ``version`` moved."""
@@ -230,14 +282,14 @@ class Registry:
         version = self._value("SELECT number FROM version")
         if version == self.version:
             return False
-        self.version = version
-        self._users_by_api_token.clear()
-        self._users_by_device_token.clear()
+        self._see(version)
         return True
 
     # ---- users
 
     def _user(self, where: str, value: str) -> User | None:
+        if not is_text(value):
+            return None
         row = self._database.execute(f"SELECT * FROM user WHERE {where} = ?", (value,)).fetchone()
         return None if row is None else User(*row)
 
@@ -286,6 +338,7 @@ class Registry:
         """Change descriptive fields. Raises FieldError, UnknownError."""
         self._check_user(fields)
         with self.transaction():
+            self._known_user(user_id)
             for name, value in fields.items():
                 self._database.execute(f"UPDATE user SET {name} = ? WHERE user_id = ?", (value, user_id))
             self._changed()
@@ -295,6 +348,7 @@ class Registry:
         """A new ``api_token`` or ``device_token``; the old one is worth nothing from now on."""
         assert which in ("api_token", "device_token")
         with self.transaction():
+            self._known_user(user_id)
             self._database.execute(f"UPDATE user SET {which} = ? WHERE user_id = ?", (new_token(), user_id))
             self._changed()
         return self._known_user(user_id)
@@ -351,7 +405,7 @@ class Registry:
         """Raises InUseError, FieldError."""
         name = f"NEW_CH{number}" if channel_name is None else channel_name
         check_texts({"channel_name": name}, ("channel_name",))
-        if not 0 <= number <= CHANNEL_NUMBER_MAX:
+        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= CHANNEL_NUMBER_MAX:
             raise FieldError(f"channel: {number} is not in 0 .. {CHANNEL_NUMBER_MAX}")
         with self.transaction():
             if self.channel(user_id, number) is not None:
@@ -388,6 +442,8 @@ class Registry:
         return [Device(*fields) for fields in found]
 
     def device(self, user_id: str, device_id: str) -> Device | None:
+        if not is_text(device_id):
+            return None
         found = self._devices(
             "device.user_id = ? AND device_id = ? AND device.deleted_at_us IS NULL", user_id, device_id
         )
@@ -407,11 +463,15 @@ class Registry:
 
     def device_by_name(self, user_id: str, device_id: str) -> int | None:
         """The registry id that this device_id has or had; what a deleted device sent is still there."""
+        if not is_text(device_id):
+            return None
         number = self._value("SELECT id FROM device WHERE user_id = ? AND device_id = ?", user_id, device_id)
         return None if number is None else int(number)
 
     def add_device(self, user_id: str, device_id: str, at_us: int, /, **fields: Any) -> Device:
         """Raises InUseError, DeviceLimitError, FieldError."""
+        if not is_text(device_id):
+            raise FieldError("device_id: not Unicode text")
         self._check_device(fields)
         with self.transaction():
             if self.device(user_id, device_id) is not None:
@@ -445,6 +505,7 @@ class Registry:
         with self.transaction():
             if self.device(user_id, device_id) is None:
                 raise UnknownError(f"there is no device {device_id}")
+            self._check_channel(user_id, fields.get("channel"))
             for name, value in fields.items():
                 self._database.execute(
                     f"UPDATE device SET {name} = ? WHERE user_id = ? AND device_id = ?",
@@ -476,6 +537,12 @@ class Registry:
         if not isinstance(fields.get("enabled", False), bool):
             raise FieldError("enabled: expected true or false")
 
+    def _check_channel(self, user_id: str, channel: Any) -> None:
+        """Refuse what is not the id of one of the user's channels, nor None. Raises FieldError."""
+        known = [each.id for each in self.channels(user_id)]
+        if channel is not None and (isinstance(channel, bool) or channel not in known):
+            raise FieldError(f"channel: there is no channel with the id {channel!r}")
+
     def put_states(self, states: list[State]) -> None:
         """Device states out of the log; older ones than what is there are passed over."""
         with self.transaction():
@@ -501,5 +568,6 @@ class Registry:
             )
 
     def delete_tag_name(self, channel: int, tag: str) -> None:
-        with self.transaction():
-            self._database.execute("DELETE FROM tag_name WHERE channel = ? AND tag = ?", (channel, tag))
+        if is_text(tag):
+            with self.transaction():
+                self._database.execute("DELETE FROM tag_name WHERE channel = ? AND tag = ?", (channel, tag))

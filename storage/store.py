@@ -114,10 +114,10 @@ class Store:
     # ---- in the main thread
 
     def flush_states(self) -> None:
-        """Put the device states that became durable into the registry."""
+        """Put the device states that became durable into the registry. Raises DiskFullError: they are kept."""
         if self.states:
-            states, self.states = self.states, []
-            self.registry.put_states(states)
+            self.registry.put_states(self.states)
+            self.states = []
 
     def apply(self, change: Change) -> None:
         """The second half of a seal, a publication or a drop."""

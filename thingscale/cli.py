@@ -16,7 +16,14 @@ from rich.table import Table
 
 from storage.lock import InUseByProcessError
 from storage.recovery import RingTooSmallError
-from storage.registry import FieldError, Registry, RegistryFormatError, UnknownError, User
+from storage.registry import (
+    FieldError,
+    Registry,
+    RegistryBusyError,
+    RegistryFormatError,
+    UnknownError,
+    User,
+)
 from storage.wal import CorruptRecordError
 from thingscale.config import SETTINGS, Config, ConfigError, load
 from thingscale.control import call
@@ -149,6 +156,8 @@ def add_user(
         user = registry.add_user(time.time_ns() // 1000, email1=email, user_alias=alias, locale=locale)
     except FieldError as error:
         fail(error, 2)
+    except RegistryBusyError as error:
+        fail(error)
     show_user(user, as_json)
 
 
@@ -181,7 +190,7 @@ def rotate_token(
     registry = open_registry(configuration(config, data))
     try:
         user = registry.rotate(user_id, "api_token" if api else "device_token")
-    except UnknownError as error:
+    except (UnknownError, RegistryBusyError) as error:
         fail(error)
     show_user(user, as_json)
 

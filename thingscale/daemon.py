@@ -47,7 +47,7 @@ from thingscale.settings import engine_options, reactor_options, store_options
 # How long a stop waits for clients that are in the middle of something.
 DRAIN_S: Final = 10.0
 BACKLOG: Final = 4_096
-# How long a worker thread (a seal, a query) may keep the interpreter while the reactor wants it; Python's default is 5 ms.
+# How long a worker thread may keep the interpreter while the reactor wants it; Python would let it have 5 ms.
 SWITCH_S: Final = 0.0005
 
 log = logging.getLogger("thingscale")
@@ -122,6 +122,8 @@ class Daemon:
                 request_line_bytes_max=min(8_192, config["limits.http_header_bytes_max"]),
                 body_bytes_max=config["limits.http_body_bytes_max"],
                 idle_s=config["limits.http_idle_s"],
+                head_s=config["limits.partial_timeout_s"],
+                body_s=config["limits.partial_timeout_s"],
             ),
         )
 

@@ -18,13 +18,14 @@ import trio
 from storage.catalog import Cursor
 from storage.commit import GroupCommit
 from storage.disk import DiskFullError
+from storage.registry import RegistryBusyError
 from storage.store import Store
 from thingscale.clocks import now
 from thingscale.config import Config
 
 WATCH_S: Final = 0.4
 PUBLISH_S: Final = 30.0
-DISK_FULL_S: Final = 2.0
+WAITING_S: Final = 2.0
 
 log = logging.getLogger("thingscale.storage")
 
@@ -91,9 +92,9 @@ class Housekeeping:
                 self._sealed_s = now()[0]
                 if self.ring_share() < self._fill:
                     self._pressure = trio.Event()
-            except DiskFullError as error:
-                self._say_disk_full(error)
-                await trio.sleep(DISK_FULL_S)
+            except (DiskFullError, RegistryBusyError) as error:
+                self._say_waiting(error)
+                await trio.sleep(WAITING_S)
 
     async def _seal(self) -> None:
         """Everything durable into a hot file."""
@@ -116,9 +117,11 @@ class Housekeeping:
             await trio.sleep(PUBLISH_S)
             try:
                 async with self._worker:
-                    await self._publish(self._store.publisher.due(now()[1], self._grace_us))
-            except DiskFullError as error:
-                self._say_disk_full(error)
+                    if self._store.publisher.due(now()[1], self._grace_us):
+                        await self._seal()  # what is still in the ring belongs into the same file
+                        await self._publish(self._store.publisher.due(now()[1], self._grace_us))
+            except (DiskFullError, RegistryBusyError) as error:
+                self._say_waiting(error)
 
     async def _publish(self, due: list[tuple[int, int]]) -> int:
         """Publish these (channel, day); how many files came of it."""
@@ -146,15 +149,17 @@ class Housekeeping:
             if store.registry.version != self._version:
                 self._version = store.registry.version
                 self._on_registry_change()
-            store.flush_states()
             store.remove_files()
-            if not store.wal.spares:
-                try:
+            try:
+                store.flush_states()
+                if not store.wal.spares:
                     await trio.to_thread.run_sync(store.wal.prepare_spare)
-                except DiskFullError as error:
-                    self._say_disk_full(error)
-                    await trio.sleep(DISK_FULL_S)
+            except (DiskFullError, RegistryBusyError) as error:
+                self._say_waiting(error)
+                await trio.sleep(WAITING_S)
 
-    def _say_disk_full(self, error: DiskFullError) -> None:
-        self.disk_full += 1
-        log.error("the disk is full, readings wait until there is room: %s", error)
+    def _say_waiting(self, error: DiskFullError | RegistryBusyError) -> None:
+        """Nothing is lost: everything stays in the log, and is tried again."""
+        if isinstance(error, DiskFullError):
+            self.disk_full += 1
+        log.error("waiting, and trying again: %s", error)

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 
 from query.errors import ApiError
 from query.ports import Backend
-from query.requests import channel_of, is_true, number_of_channel, object_of, reply, user_of
+from query.requests import channel_of, header, is_true, number_of_channel, object_of, reply, user_of
 from query.times import format_time, zone_of
 from storage.registry import Channel, FieldError, InUseError, User
 from storage.store import Store
@@ -56,7 +56,7 @@ def tags_shown(store: Store, channel: Channel, user: User) -> list[dict[str, Any
 
 def tag_of(request: Request) -> str | None:
     """X-TAGNAME. Raises ApiError."""
-    tag = request.headers.get("x-tagname")
+    tag = header(request, "x-tagname")
     if tag is not None and len(tag.encode()) > TAG_BYTES_MAX:
         raise ApiError("BAD_PARAMETER", f"X-TAGNAME: longer than {TAG_BYTES_MAX} bytes")
     return tag or None

@@ -1,7 +1,8 @@
 """The Stream service: range queries (contract 3.3, times as in 4)."""
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from query.errors import ApiError
 from query.newest import EVERYTHING
 from query.plan import Selection
 from query.ports import Backend
-from query.requests import channel_of, reply, user_of
+from query.requests import channel_of, header, reply, user_of
 from query.rows import ChannelRows, JsonRows, stream_rows
 from query.services.channel import last_update
 from query.times import TimeFormatError, parse_time, zone_of
@@ -62,7 +63,7 @@ def parse_request(request: Request, user: User, page_rows_max: int) -> StreamReq
             raise ApiError("BAD_PARAMETER", f"{name}: no such parameter; there are {', '.join(PARAMETERS)}")
 
     def ask(name: str) -> str | None:
-        return request.headers.get(PARAMETERS[name]) or given.get(name) or None
+        return header(request, PARAMETERS[name]) or given.get(name) or None
 
     aggregate = ask("aggregate")
     if aggregate is not None and aggregate.strip().lower() not in TYPES:
@@ -74,7 +75,7 @@ def parse_request(request: Request, user: User, page_rows_max: int) -> StreamReq
     if end is None and not is_last:
         raise ApiError("BAD_TIME_FORMAT", "X-ENDTIME is missing: a time, or last")
     limit, sort = ask("limit") or "1", (ask("sort") or "asc").strip().lower()
-    if not (limit.strip().isascii() and limit.strip().isdigit() and 1 <= int(limit) <= page_rows_max):
+    if re.fullmatch(r"\s*0*[1-9][0-9]{0,17}\s*", limit) is None or int(limit) > page_rows_max:
         raise ApiError("BAD_PARAMETER", f"X-PAGELIMIT: expected 1 .. {page_rows_max} ([query] page_rows_max)")
     if sort not in ("asc", "desc"):
         raise ApiError("BAD_PARAMETER", "X-PAGESORT: expected asc or desc")
@@ -115,43 +116,44 @@ class Pieces(Response):
     """A JSON reply whose rows are made piece by piece, as fast as the client takes them.
 
     Args:
-        before, after: text around the rows.
-        rows: the pieces; each step may block and runs in a worker thread.
+        first: what there is already.
+        rows: the further pieces; each step may block and runs in a worker thread.
+        last: text behind the rows.
         limiter: how many such steps run at a time.
         close: when it is over, however it ends.
     """
 
     def __init__(
-        self, before: bytes, rows: Iterator[bytes], after: bytes, limiter: trio.CapacityLimiter,
+        self, first: bytes, rows: Iterator[bytes], last: bytes, limiter: trio.CapacityLimiter,
         close: Callable[[], None],
     ) -> None:  # fmt: skip
         super().__init__(media_type="application/json")
         del self.headers["content-length"]
-        self._text = before, after
+        self._first, self._last = first, last
         self._rows = rows
         self._limiter = limiter
         self._close = close
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            # What fails before the first piece still gets its own status.
-            before, after = self._text
-            rows = self._pieces()
-            piece = await anext(rows, b"")
-            start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
-            await send(start)
-            held = before
-            while piece:
-                await send({"type": "http.response.body", "body": held + piece, "more_body": True})
-                held = b""
-                piece = await anext(rows, b"")
-            await send({"type": "http.response.body", "body": held + after})
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            pieces, made = trio.open_memory_channel[bytes](0)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._make, pieces)
+                async with made:
+                    async for piece in made:
+                        await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await send({"type": "http.response.body", "body": self._last})
         finally:
             self._close()
 
-    async def _pieces(self) -> AsyncIterator[bytes]:
-        while piece := await trio.to_thread.run_sync(next, self._rows, b"", limiter=self._limiter):
-            yield piece
+    async def _make(self, pieces: trio.MemorySendChannel[bytes]) -> None:
+        """The next piece is made while the client takes one."""
+        async with pieces:
+            piece = self._first
+            while piece:
+                await pieces.send(piece)
+                piece = await trio.to_thread.run_sync(next, self._rows, b"", limiter=self._limiter)
 
 
 def routes(backend: Backend) -> APIRouter:
@@ -198,16 +200,24 @@ def routes(backend: Backend) -> APIRouter:
         if selection is None or selection.start_us >= selection.end_us:
             return Response(before + after, media_type="application/json")
         snapshot = store.snapshot(channel, selection.start_us, selection.end_us)
-        try:
-            rows = await trio.to_thread.run_sync(
-                ChannelRows, snapshot, selection, backend.engine, limiter=backend.queries
+
+        def begin() -> tuple[Iterator[bytes], bytes, bytes]:
+            rows = ChannelRows(snapshot, selection, backend.engine)
+            pieces = stream_rows(
+                rows, zone_of(user.locale), backend.engine.ahead, descending=asked.descending
             )
-            snapshot.let_go_of_ring()
+            return pieces, next(pieces, b""), next(pieces, b"")
+
+        try:
+            pieces, first, second = await trio.to_thread.run_sync(begin, limiter=backend.queries)
         except BaseException:
             snapshot.close()
             raise
-        pieces = stream_rows(rows, zone_of(user.locale), descending=asked.descending)
-        return Pieces(before, pieces, after, backend.queries, snapshot.close)
+        if not second:
+            snapshot.close()
+            return Response(before + first + after, media_type="application/json")
+        snapshot.let_go_of_ring()
+        return Pieces(before + first + second, pieces, after, backend.queries, snapshot.close)
 
     async def aggregate(channel: Channel, user: User, asked: StreamRequest) -> Response:
         assert asked.aggregate is not None
@@ -215,15 +225,18 @@ def routes(backend: Backend) -> APIRouter:
         selection = selection_of(backend, user, channel, asked, span_of(asked))
         if selection is not None and selection.start_us < selection.end_us:
             with store.snapshot(channel, selection.start_us, selection.end_us) as snapshot:
+                kind = asked.aggregate
                 found = await trio.to_thread.run_sync(
                     lambda: aggregate_rows(
-                        ChannelRows(snapshot, selection, backend.engine), backend.engine, snapshot.published
+                        ChannelRows(snapshot, selection, backend.engine),
+                        backend.engine,
+                        snapshot.published,
+                        kind,
                     ),
                     limiter=backend.queries,
                 )
-            value = found.value(asked.aggregate)
-            if value is not None:
-                result.append({"_id": None, "value": value})
+            if found.partials:
+                result.append({"_id": None, "value": found.value()})
         return reply({**head_of(channel, user), "aggr_type": asked.aggregate, "result": result})
 
     @router.get(

@@ -7,7 +7,9 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from query.http import HttpServer
-from tests.query.rfc9112_cases import CASES, MODES, Case, applies, judge, stream_of
+from tests.query.rfc9112_cases import CASES, MODES, Case, Post, applies, judge, stream_of
+
+PLAIN = Post()
 
 
 async def application(scope, receive, send) -> None:  # type: ignore[no-untyped-def]
@@ -31,38 +33,48 @@ async def application(scope, receive, send) -> None:  # type: ignore[no-untyped-
 
 
 def test_the_table_has_no_row_twice() -> None:
-    assert len({case.sent for case in CASES}) >= 250
+    assert len({case.sent for case in CASES}) >= 450
     assert len({case.name for case in CASES}) == len(CASES)
 
 
 @pytest.mark.parametrize("mode", MODES)
 async def test_every_row_gets_its_answer(mode: str, autojump_clock: trio.testing.MockClock) -> None:
-    wrong: list[str] = []
+    assert not await wrong_rows([case for case in CASES if applies(case, mode)], mode, bytewise=False)
+
+
+async def test_every_row_gets_its_answer_byte_by_byte(autojump_clock: trio.testing.MockClock) -> None:
+    assert not await wrong_rows([case for case in CASES if len(case.sent) < 2_000], "followed", bytewise=True)
+
+
+async def wrong_rows(cases: list[Case], mode: str, *, bytewise: bool) -> list[str]:
     async with trio.open_nursery() as nursery:
         server = HttpServer(application)
         await nursery.start(server.run)
-        for case in CASES:
-            problem = judge(case, mode, await exchange(server, case, mode)) if applies(case, mode) else None
-            wrong += [f"{case.name}: {problem}"] if problem else []
+        wrong = [
+            f"{case.name}: {problem}"
+            for case in cases
+            if (problem := judge(case, mode, await exchange(server, case, mode, bytewise=bytewise), PLAIN))
+        ]
         assert await server.drain(1)
         nursery.cancel_scope.cancel()
-    assert not wrong, "\n".join(wrong)
+    return wrong
 
 
-async def exchange(server: HttpServer, case: Case, mode: str) -> bytes:
+async def exchange(server: HttpServer, case: Case, mode: str, *, bytewise: bool) -> bytes:
     ours, theirs = socket.socketpair()
-    stream = stream_of(case, mode)
+    stream = stream_of(case, mode, PLAIN, "d")
     client = trio.socket.from_stdlib_socket(ours)
     received = b""
     with client:
         # What the reactor read before it handed the connection over: everything, or nothing yet.
-        server.adopt_nowait(theirs, stream if mode == "whole" and case.open is not None else b"")
+        is_read = mode == "followed" and case.open is not None and not bytewise
+        server.adopt_nowait(theirs, stream if is_read else b"")
         try:
-            if mode == "bytes":
+            if bytewise:
                 for i in range(len(stream)):
                     await client.send(stream[i : i + 1])
                     await wait_all_tasks_blocked()
-            elif mode != "whole" or case.open is None:
+            elif not is_read:
                 rest = stream
                 while rest:
                     rest = rest[await client.send(rest) :]

@@ -1,12 +1,23 @@
-"""Hot and published files that the catalog takes for real: the right names and numbers, no rows."""
+"""Hot and published files that the catalog takes for real (the right names and numbers, no rows), and its use."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from storage.catalog import Catalog
-from storage.cover import DAY_US, HotFile, HotSegment, PublishedFile, published_path
+from storage.catalog import Catalog, Cursor, Published
+from storage.cover import (
+    DAY_US,
+    TEMPORARY,
+    TIME_MAX_US,
+    TIME_MIN_US,
+    Files,
+    HotFile,
+    HotSegment,
+    PublishedFile,
+    published_path,
+)
 from storage.hot import hot_path
+from storage.schema import Column, Tag
 
 
 class Stretch(NamedTuple):
@@ -67,9 +78,17 @@ def published_file(catalog: Catalog, segments: Sequence[HotSegment]) -> Publishe
     )
 
 
-def make(path: Path) -> None:
+def make_temporary(path: Path) -> Path:
+    """What an interrupted publication of this file leaves."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"published")
+    temporary = path.with_suffix(TEMPORARY)
+    temporary.write_bytes(b"published")
+    return temporary
+
+
+def make(path: Path) -> None:
+    """The file, by way of its temporary name."""
+    make_temporary(path).rename(path)
 
 
 def standing(catalog: Catalog) -> set[Path]:
@@ -79,3 +98,41 @@ def standing(catalog: Catalog) -> set[Path]:
 
 def paths(files: Iterable[HotSegment | PublishedFile]) -> set[Path]:
     return {file.path for file in files}
+
+
+def again(catalog: Catalog) -> Catalog:
+    """What the next start of the daemon finds."""
+    catalog.close()
+    return Catalog.open(catalog.hot.parent)
+
+
+def seal(
+    catalog: Catalog,
+    *stretches: Stretch,
+    columns: tuple[Column, ...] = (),
+    tags: tuple[Tag, ...] = (),
+    tag_last_us: dict[int, int] | None = None,
+) -> HotFile:
+    cursor = catalog.cursor
+    file = hot_file(catalog, stretches, cursor.seq, tag_last_us)
+    catalog.apply(catalog.commit_seal(Cursor(cursor.lsn + 1, file.next_seq), file, columns, tags))
+    return file
+
+
+def begin(catalog: Catalog, channel: int, day: int = 0) -> tuple[Published, PublishedFile]:
+    """Everything of a publication but its commit."""
+    segments = catalog.unpublished_segments(channel, day)
+    file = published_file(catalog, segments)
+    catalog.announce([file.path])
+    make(file.path)
+    return Published({channel: directory_of(channel)}, (file,), segments), file
+
+
+def publish(catalog: Catalog, channel: int, day: int = 0) -> PublishedFile:
+    outcome, file = begin(catalog, channel, day)
+    catalog.apply(catalog.commit_publish(outcome))
+    return file
+
+
+def everything(catalog: Catalog, channel: int) -> Files:
+    return catalog.files_for(channel, TIME_MIN_US, TIME_MAX_US)

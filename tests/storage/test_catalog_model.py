@@ -11,24 +11,27 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from storage.catalog import Catalog, Change, ChannelStatistics, Cursor, Published, remove_files
-from storage.cover import DAY_US, Files, HotFile, HotSegment, PublishedFile
+from storage.cover import DAY_US, TEMPORARY, Files, HotFile, HotSegment, PublishedFile
 from storage.disk import RealDisk
 from tests.storage.catalog_files import (
     Stretch,
     directory_of,
     hot_file,
     make,
+    make_temporary,
     paths,
     published_file,
     standing,
 )
 
-CHANNELS, DAYS = (1, 2, 3), (-1, 0, 1, 2)
+CHANNELS, DAYS = (1, 2), (-1, 1)
 TIMES = st.sampled_from([0, 1, 5, DAY_US - 1])
+USUALLY = st.sampled_from([True, True, True, False])
+RARELY = USUALLY.map(lambda usual: not usual)
 STRETCHES = st.lists(
     st.builds(Stretch, st.sampled_from(CHANNELS), st.sampled_from(DAYS), TIMES, TIMES, st.integers(1, 5)),
     min_size=1,
-    max_size=6,
+    max_size=3,
     unique_by=lambda stretch: stretch[:2],
 )
 
@@ -92,74 +95,79 @@ class CatalogMachine(RuleBasedStateMachine):
         self.committed = Model()  # what the database should say
         self.applied = Model()  # what readers should see
         self.waiting: list[tuple[Change, Callable[[Model], None]]] = []
-        self.begun: tuple[tuple[HotSegment, ...], tuple[PublishedFile, ...]] | None = None
         self.holds: list[tuple[int, set[Path]]] = []
         self.given: set[Path] = set()
+        self.litter: set[Path] = set()
 
     def teardown(self) -> None:
         self.catalog.close()
         self.directory.cleanup()
 
-    def commit(self, change: Change, what: Callable[[Model], None]) -> None:
+    def commit(self, change: Change, what: Callable[[Model], None], at_once: bool) -> None:
+        """The worker's half; the reader's comes at once or with a later one."""
         what(self.committed)
         self.waiting.append((change, what))
+        if at_once:
+            self.apply()
+            self.sweep()
 
     # ---- the worker
 
-    @rule(stretches=STRETCHES)
-    def seal(self, stretches: list[Stretch]) -> None:
+    @rule(stretches=STRETCHES, at_once=USUALLY)
+    def seal(self, stretches: list[Stretch], at_once: bool) -> None:
         found = self.committed.cursor
         file = hot_file(self.catalog, stretches, found.seq)
         cursor = Cursor(found.lsn + 1, file.next_seq)
         change = self.catalog.commit_seal(cursor, file, [], [])
-        self.commit(change, lambda model: model.seal(cursor, file))
+        self.commit(change, lambda model: model.seal(cursor, file), at_once)
 
-    @rule()
-    def seal_nothing(self) -> None:
+    @rule(at_once=USUALLY)
+    def seal_nothing(self, at_once: bool) -> None:
         cursor = Cursor(self.committed.cursor.lsn + 1, self.committed.cursor.seq)
         change = self.catalog.commit_seal(cursor, None, [], [])
-        self.commit(change, lambda model: model.seal(cursor, None))
+        self.commit(change, lambda model: model.seal(cursor, None), at_once)
 
-    @precondition(lambda self: self.begun is None and not self.waiting)
-    @rule(chance=st.randoms(use_true_random=False), complete=st.booleans())
-    def begin_to_publish(self, chance: random.Random, complete: bool) -> None:
-        if not self.catalog.unpublished():
-            return
+    @precondition(lambda self: self.committed.hot)
+    @rule(chance=st.randoms(use_true_random=False), complete=USUALLY, meanwhile=RARELY, at_once=USUALLY)
+    def publish(self, chance: random.Random, complete: bool, meanwhile: bool, at_once: bool) -> None:
+        """Publish what waits of one channel and day, in one file or two, or fail half way."""
+        self.apply()
         channel, day = chance.choice(sorted(self.catalog.unpublished()))
         segments = self.catalog.unpublished_segments(channel, day)
         cut = chance.randrange(len(segments))
-        parts = [part for part in (segments[:cut], segments[cut:]) if part]
-        files = tuple(published_file(self.catalog, part) for part in parts)
+        files = tuple(published_file(self.catalog, part) for part in (segments[:cut], segments[cut:]) if part)
         self.catalog.announce([file.path for file in files])
-        for file in files if complete else files[:1]:
-            make(file.path if complete else file.path.with_suffix(".tmp"))
-        self.begun = (segments, files) if complete else None
+        if not complete:
+            self.litter.add(make_temporary(files[0].path))
+            return
+        for file in files:
+            make(file.path)
+            self.litter.discard(file.path.with_suffix(TEMPORARY))
+        if meanwhile:
+            self.drop(channel, at_once)
+        outcome = Published({channel: directory_of(channel)}, files, segments)
+        change = self.catalog.commit_publish(outcome)
+        self.commit(change, lambda model: model.publish(segments, files), at_once)
 
-    @precondition(lambda self: self.begun is not None)
-    @rule()
-    def publish(self) -> None:
-        assert self.begun is not None
-        (segments, files), self.begun = self.begun, None
-        directories = {segments[0].channel: directory_of(segments[0].channel)}
-        change = self.catalog.commit_publish(Published(directories, files, segments))
-        self.commit(change, lambda model: model.publish(segments, files))
-
-    @rule(channel=st.sampled_from(CHANNELS))
-    def drop(self, channel: int) -> None:
+    @precondition(lambda self: self.committed.cursor.lsn > 3)
+    @rule(channel=st.sampled_from(CHANNELS), at_once=USUALLY)
+    def drop(self, channel: int, at_once: bool) -> None:
         change = self.catalog.commit_drop(channel)
-        self.commit(change, lambda model: model.drop(channel))
+        self.commit(change, lambda model: model.drop(channel), at_once)
 
     # ---- the reader
 
-    @precondition(lambda self: self.waiting)
-    @rule(all_of_them=st.booleans())
-    def apply(self, all_of_them: bool) -> None:
-        while self.waiting:
-            change, what = self.waiting.pop(0)
+    def apply(self) -> None:
+        for change, what in self.waiting:
             self.catalog.apply(change)
             what(self.applied)
-            if not all_of_them:
-                break
+        self.waiting = []
+
+    def sweep(self) -> None:
+        removable = self.catalog.take_removable()
+        assert self.given.isdisjoint(removable)
+        self.given.update(removable)
+        remove_files(removable, RealDisk())
 
     @rule()
     def hold(self) -> None:
@@ -171,11 +179,13 @@ class CatalogMachine(RuleBasedStateMachine):
         self.catalog.release(self.holds.pop(number % len(self.holds))[0])
 
     @rule()
-    def sweep(self) -> None:
-        removable = self.catalog.take_removable()
-        assert self.given.isdisjoint(removable)
-        self.given.update(removable)
-        remove_files(removable, RealDisk())
+    def settle(self) -> None:
+        """Nobody reads, nothing waits: only files that are known stand there, and what a failure left."""
+        while self.holds:
+            self.release(0)
+        self.apply()
+        self.sweep()
+        assert standing(self.catalog) == self.committed.paths() | self.litter | {self.stranger}
 
     @rule(stray=st.booleans())
     def restart(self, stray: bool) -> None:
@@ -185,7 +195,7 @@ class CatalogMachine(RuleBasedStateMachine):
         self.catalog.close()
         self.catalog = Catalog.open(Path(self.directory.name))
         self.applied = copy.deepcopy(self.committed)
-        self.waiting, self.begun, self.holds = [], None, []
+        self.waiting, self.holds, self.litter = [], [], set()
         assert standing(self.catalog) == self.committed.paths() | {self.stranger}
 
     # ---- always
@@ -230,4 +240,4 @@ class CatalogMachine(RuleBasedStateMachine):
 
 
 TestCatalog = CatalogMachine.TestCase
-TestCatalog.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
+TestCatalog.settings = settings(max_examples=20, stateful_step_count=40, deadline=None)

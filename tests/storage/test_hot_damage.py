@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage.block import Block
+from storage.cells import FIELDS
 from storage.cover import DAY_US, TEMPORARY
 from storage.disk import DiskFullError, RealDisk
 from storage.hot import DamagedFileError, hot_path, write_hot
@@ -121,8 +122,13 @@ def test_rows_that_are_not_those_of_the_catalog_are_damage(damaged: Damaged) -> 
 
 
 def test_a_parquet_file_of_somebody_else_is_damage(damaged: Damaged) -> None:
-    pq.write_table(pa.table({"a": [1, 2, 3]}), damaged.file.path)
-    with pytest.raises(DamagedFileError, match="column"):
+    narrow = pa.schema([field.with_type(pa.int32()) if field.name == "seq" else field for field in FIELDS])
+    for schema in (pa.schema([("a", pa.int64())]), narrow):
+        pq.write_table(schema.empty_table(), damaged.file.path)
+        with pytest.raises(DamagedFileError, match="no column"):
+            read_back(damaged.filled, damaged.file)
+    pq.write_table(pa.schema(FIELDS).empty_table(), damaged.file.path)
+    with pytest.raises(DamagedFileError, match="0 cells"):
         read_back(damaged.filled, damaged.file)
 
 

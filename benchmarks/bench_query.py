@@ -1,0 +1,250 @@
+"""Queries on a channel of generated readings, through the daemon's HTTP port, beside DuckDB reading the same files.
+
+    python -m benchmarks.bench_query [--rows 10000000] [--days 30] [--data DIR]
+
+Small queries: one keep-alive connection, each repeated; the time is from the first byte sent to the last one received.
+The whole range: one request, read as fast as it comes; rows per second, and how far the daemon's private memory rose.
+A data directory that --data names is filled when it is empty and used again otherwise.
+"""
+
+import argparse
+import contextlib
+import datetime
+import http.client
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import duckdb
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import machine
+from benchmarks.filled_channel import fill
+from benchmarks.processes import memory_bytes
+
+ROUNDS = 60
+DEVICE = "sensor-003"
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Milliseconds of one sort of query, and what was promised for it."""
+
+    name: str
+    p50_ms: float
+    p90_ms: float
+    bytes: int
+    promise_ms: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Streaming:
+    """The whole range as JSON."""
+
+    rows: int
+    bytes: int
+    seconds: float
+    rows_per_s: float
+    memory_before_bytes: int
+    memory_peak_bytes: int
+
+
+class Client:
+    """One keep-alive connection to a daemon."""
+
+    def __init__(self, address: str, token: str) -> None:
+        host, _, port = address.rpartition(":")
+        self._connection = http.client.HTTPConnection(host, int(port), timeout=600)
+        self._token = token
+
+    def get(self, path: str) -> bytes:
+        self._connection.request("GET", path, headers={"X-APITOKEN": self._token})
+        reply = self._connection.getresponse()
+        body = reply.read()
+        if reply.status != 200:
+            raise RuntimeError(f"{path}: {reply.status} {body[:200]!r}")
+        return body
+
+    def drain(self, path: str, at_chunk: Callable[[], None]) -> tuple[int, int]:
+        """(rows, bytes) of a range, without keeping it."""
+        self._connection.request("GET", path, headers={"X-APITOKEN": self._token})
+        reply = self._connection.getresponse()
+        if reply.status != 200:
+            raise RuntimeError(f"{path}: {reply.status}")
+        rows = size = 0
+        tail = b""
+        buffer = bytearray(1 << 20)
+        while count := reply.readinto(buffer):
+            piece = tail + buffer[:count]
+            rows += piece.count(b'"_id":')
+            tail = piece[-5:]
+            size += count
+            at_chunk()
+        return rows, size
+
+
+@contextlib.contextmanager
+def daemon(data: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A daemon on this directory, and its HTTP address."""
+    arguments = ["serve", "--data", str(data), "--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0"]
+    settings = data.parent / "bench-query.toml"
+    settings.write_text("[limits]\nrest_per_s = 0\nconnector_per_s = 0\n")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "thingscale", *arguments, "--config", str(settings)],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        yield process, json.loads(process.stdout.readline())["http"]
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def timed(name: str, promise_ms: float | None, ask: Callable[[], bytes], rounds: int = ROUNDS) -> Timing:
+    samples = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        body = ask()
+        samples.append((time.perf_counter() - began) * 1e3)
+    samples.sort()
+    p90 = samples[len(samples) * 9 // 10]
+    return Timing(name, statistics.median(samples), p90, len(body), promise_ms)
+
+
+def at(moment: datetime.datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def measure(client: Client, end: datetime.datetime) -> list[Timing]:
+    """The small queries."""
+    day = (end - datetime.timedelta(days=10)).replace(hour=0, minute=0, second=0, microsecond=0)
+    hour = day + datetime.timedelta(hours=5)
+    hour_end, day_end = hour + datetime.timedelta(hours=1), day + datetime.timedelta(days=1)
+    hour_path = f"/v2/stream/1?start={at(hour)}&end={at(hour_end)}&device={DEVICE}"
+    day_path = f"/v2/stream/1?start={at(day)}&end={at(day_end)}&aggregate=avg"
+    return [
+        timed("/healthz, for the price of a request", None, lambda: client.get("/healthz")),
+        timed("newest value", 1, lambda: client.get("/v2/stream/1?end=last")),
+        timed("newest 100", 3, lambda: client.get("/v2/stream/1?end=last&limit=100")),
+        timed("one hour of one device", 5, lambda: client.get(hour_path)),
+        timed("average of a day", 12, lambda: client.get(day_path)),
+    ]
+
+
+def by_hand(data: Path, end: datetime.datetime) -> list[Timing]:
+    """What DuckDB needs for the same, asked over a glob as somebody would by hand."""
+    day = (end - datetime.timedelta(days=10)).replace(hour=0, minute=0, second=0, microsecond=0)
+    source = f"read_parquet('{data}/data/*/*/*/*.parquet', hive_partitioning = false)"
+    hour = f"\"at\" BETWEEN TIMESTAMPTZ '{day:%Y-%m-%d} 05:00:00+00' AND TIMESTAMPTZ '{day:%Y-%m-%d} 06:00:00+00'"
+    with duckdb.connect() as engine:
+
+        def ask(sql: str) -> Callable[[], bytes]:
+            return lambda: repr(engine.sql(sql).fetchall()).encode()
+
+        return [
+            timed(
+                "newest 100", None, ask(f'SELECT * FROM {source} ORDER BY "at" DESC, seq DESC LIMIT 100'), 5
+            ),
+            timed(
+                "one hour of one device", None,
+                ask(f"SELECT * FROM {source} WHERE {hour} AND device = '{DEVICE}' ORDER BY \"at\""), 10,
+            ),
+            timed(
+                "average of a day", None,
+                ask(
+                    f"SELECT avg(temp), avg(humidity), avg(pressure), avg(battery) FROM {source} WHERE"
+                    f" \"at\" >= TIMESTAMPTZ '{day:%Y-%m-%d} 00:00:00+00'"
+                    f" AND \"at\" <= TIMESTAMPTZ '{day + datetime.timedelta(days=1):%Y-%m-%d} 00:00:00+00'"
+                ), 10,
+            ),
+        ]  # fmt: skip
+
+
+def stream(client: Client, pid: int) -> Streaming:
+    """Everything, in order of time."""
+    before = memory_bytes(pid)["private"]
+    peak = [before]
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.05):
+            peak.append(memory_bytes(pid)["private"])
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    began = time.perf_counter()
+    rows, size = client.drain("/v2/stream/1?end=2999-01-01", lambda: None)
+    seconds = time.perf_counter() - began
+    done.set()
+    watcher.join()
+    return Streaming(rows, size, seconds, rows / seconds, before, max(peak))
+
+
+def report(timings: list[Timing], hand: list[Timing], whole: Streaming) -> None:
+    console = Console()
+    table = Table("query", "p50 ms", "p90 ms", "promised ms", "kept", "DuckDB by hand, ms", title="Queries")
+    beside = {timing.name: timing.p50_ms for timing in hand}
+    for timing in timings:
+        kept = "" if timing.promise_ms is None else "yes" if timing.p50_ms <= timing.promise_ms else "NO"
+        promised = "" if timing.promise_ms is None else f"{timing.promise_ms:g}"
+        by = f"{beside[timing.name]:.1f}" if timing.name in beside else "-"
+        table.add_row(timing.name, f"{timing.p50_ms:.2f}", f"{timing.p90_ms:.2f}", promised, kept, by)
+    console.print(table)
+    kept = "kept" if whole.rows_per_s >= 3e6 else "NOT KEPT"
+    risen = (whole.memory_peak_bytes - whole.memory_before_bytes) / 1e6
+    console.print(
+        f"the whole range: {whole.rows:,} rows, {whole.bytes / 1e6:,.0f} MB of JSON in {whole.seconds:.2f} s:"
+        f" {whole.rows_per_s / 1e6:.2f} M rows/s (promised 3: {kept}); memory rose by {risen:.0f} MB"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rows", type=int, default=10_000_000)
+    parser.add_argument("--days", type=int, default=30)
+    parser.add_argument("--devices", type=int, default=50)
+    parser.add_argument("--data", type=Path, help="a data directory to fill, or one filled before")
+    parser.add_argument("--output", type=Path, default=Path("bench-results"))
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="bench-query-", dir=".") as scratch:
+        data = (options.data or Path(scratch) / "data").absolute()
+        known = data.parent / f"{data.name}.json"
+        if not known.exists():
+            end_us = time.time_ns() // 1000
+            user = fill(data, options.rows, options.days, options.devices, end_us)
+            known.write_text(json.dumps({"api_token": user.api_token, "end_us": end_us}))
+        found = json.loads(known.read_text())
+        end = datetime.datetime.fromtimestamp(found["end_us"] / 1e6, datetime.UTC)
+        with daemon(data) as (process, address):
+            client = Client(address, found["api_token"])
+            timings = measure(client, end)
+            whole = stream(client, process.pid)
+        hand = by_hand(data, end)
+        report(timings, hand, whole)
+        options.output.mkdir(exist_ok=True)
+        path = options.output / f"query-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}.json"
+        result = {
+            "machine": machine.describe(data.parent),
+            "rows": options.rows,
+            "days": options.days,
+            "queries": [asdict(timing) for timing in timings],
+            "duckdb_by_hand": [asdict(timing) for timing in hand],
+            "whole_range": asdict(whole),
+        }
+        path.write_text(json.dumps(result, indent=1))
+        print(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,227 @@
+"""A store with made-up readings, asked through the REST application, and what plain Python remembers of them.
+
+Readings go the way that real ones go (journal, ring, log, seal, publish); only their times are made up. The ring is
+small, so that rows are sealed and overwritten while a test runs.
+"""
+
+import datetime
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
+
+import trio
+
+from query.app import make_app
+from query.engine import Engine, EngineOptions
+from query.newest import Newest
+from query.ports import Backend
+from storage.catalog import Cursor
+from storage.cover import DAY_US
+from storage.journal import FULL, Limits
+from storage.kinds import PayloadKind
+from storage.store import Store, StoreOptions
+from storage.wal import WalOptions
+
+LOCALE: Final = "Europe/Berlin"
+EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+PAGE_ROWS_MAX: Final = 1_000
+MIB: Final = 1 << 20
+
+
+def options(ring_rows: int) -> StoreOptions:
+    wal = WalOptions(4 * MIB, 1, MIB, "os")
+    return StoreOptions(ring_rows, 8 * ring_rows, MIB, MIB // 2, 1_000_000, 100, Limits(), wal)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One datapoint, as it was sent."""
+
+    seq: int
+    at_us: int
+    device: str
+    tag: str | None
+    value: Any
+
+    @property
+    def order(self) -> tuple[int, int]:
+        return self.at_us, self.seq
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        """As the contract shows it (3.3)."""
+        second = self.at_us // 1_000_000
+        local = (EPOCH + datetime.timedelta(seconds=second)).astimezone(ZoneInfo(LOCALE))
+        return {
+            "_id": f"{second & 0xFFFFFFFF:08x}{self.seq:016x}",
+            "tag": self.tag,
+            "value": plain(self.value),
+            "at": local.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        }
+
+
+def plain(value: Any) -> Any:
+    """Numbers as JSON sees them: 12.0 is 12, and true is not 1."""
+    match value:
+        case bool():
+            return ("boolean", value)
+        case float() if value.is_integer():
+            return int(value)
+        case dict():
+            return {key: plain(inner) for key, inner in value.items()}
+        case list():
+            return [plain(inner) for inner in value]
+        case _:
+            return value
+
+
+def moment(at_us: int) -> str:
+    """A time for a header, to the microsecond."""
+    return (EPOCH + datetime.timedelta(microseconds=at_us)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+class FilledStore:
+    """One user, some devices, channel 1 and another one; see the module.
+
+    Attributes:
+        readings: of channel 1, in order of arrival.
+    """
+
+    def __init__(self, data: Path, devices: Sequence[str], ring_rows: int = 256) -> None:
+        data.mkdir()
+        self._data = data
+        self._options = options(ring_rows)
+        self._open()
+        registry = self.store.registry
+        self.user = registry.add_user(0, locale=LOCALE)
+        self.channels = [
+            registry.add_channel(self.user.user_id, number, f"Room {number}") for number in (1, 2)
+        ]
+        self._devices = {
+            name: registry.add_device(
+                self.user.user_id, name, 0, enabled=True, channel=self.channels[0].id
+            ).id
+            for name in devices
+        }
+        self.readings: list[Reading] = []
+        self._sealed_lsn = 0
+
+    def _open(self) -> None:
+        self.store = Store.open(self._data, self._options)
+        self._engine = Engine(EngineOptions(1, 256 * MIB, self._data / "spill"))
+        backend = Backend(
+            store=self.store,
+            engine=self._engine,
+            newest=Newest(self.store, self._engine),
+            data=self._data,
+            now=lambda: (0.0, 0),
+            allow=None,
+            on_registry_change=lambda: None,
+            is_ready=lambda: True,
+            render_metrics=lambda: b"",
+            queries=trio.CapacityLimiter(2),
+            page_rows_max=PAGE_ROWS_MAX,
+        )
+        self.app = make_app(backend)
+
+    def close(self) -> None:
+        self._engine.close()
+        self.store.close()
+
+    def reopen(self) -> None:
+        """As after a restart: the ring is what the log says."""
+        self.commit()
+        self.close()
+        self._open()
+
+    # ---- in
+
+    def append(
+        self,
+        value: Any,
+        at_us: int,
+        device: str,
+        tag: str | None = None,
+        *,
+        channel: int = 1,
+        kind: PayloadKind = PayloadKind.JSON,
+        payload: bytes | None = None,
+    ) -> None:
+        """One reading; it is durable after ``commit``."""
+        sent = json.dumps(value, ensure_ascii=False).encode() if payload is None else payload
+        arguments = (
+            at_us,
+            kind,
+            self._devices[device],
+            self.channels[channel - 1].id,
+            (tag or "").encode(),
+            sent,
+        )
+        seq = self.store.journal.append(*arguments)
+        if seq == FULL:
+            self.commit()
+            seq = self.store.journal.append(*arguments)
+        if seq == FULL:
+            self.seal()
+            seq = self.store.journal.append(*arguments)
+        assert seq >= 0, (seq, value)
+        if channel == 1:
+            self.readings.append(Reading(seq, at_us, device, tag, value))
+
+    def commit(self) -> None:
+        store = self.store
+        while (batch := store.journal.take_batch()) is not None:
+            store.wal.make_room()
+            placement = store.wal.place(batch)
+            assert os.pwrite(placement.file.fileno(), placement.data, placement.offset) == len(placement.data)
+            store.journal.release(batch)
+
+    def seal(self) -> None:
+        self.commit()
+        store = self.store
+        store.apply(store.seal(Cursor(store.wal.next_lsn - 1, store.ring.durable)))
+
+    def publish(self, now_us: int) -> None:
+        """The sealed rows of every day that has ended by then."""
+        for channel, day in self.store.publisher.due(now_us // DAY_US * DAY_US, 0):
+            self.store.apply(self.store.publisher.publish(channel, day))
+
+    # ---- out
+
+    def get(self, path: str, parameters: dict[str, str] | None = None, **headers: str) -> tuple[int, Any]:
+        """Status and JSON of a GET; headers as X_ENDTIME, parameters go into the URL."""
+        return trio.run(self._get, path, urlencode(parameters or {}), headers)
+
+    def stream(self, **headers: str) -> dict[str, Any]:
+        status, reply = self.get("/v2/stream/1", **headers)
+        assert status == 200, reply
+        assert isinstance(reply, dict)
+        return reply
+
+    async def _get(self, path: str, query: str, headers: dict[str, str]) -> tuple[int, Any]:
+        given = {"x-apitoken": self.user.api_token}
+        given |= {name.lower().replace("_", "-"): value for name, value in headers.items()}
+        scope = {
+            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": "http",
+            "path": path, "raw_path": path.encode(), "query_string": query.encode(), "root_path": "",
+            "headers": [(name.encode(), value.encode()) for name, value in given.items()],
+            "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80),
+        }  # fmt: skip
+        sent: list[Any] = []
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+            await trio.lowlevel.checkpoint()
+
+        with trio.fail_after(30):
+            await self.app(scope, receive, send)
+        body = b"".join(message.get("body", b"") for message in sent[1:])
+        return sent[0]["status"], json.loads(body)
