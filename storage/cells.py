@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from storage.block import Block
 from storage.kinds import Kind
-from storage.pivot import gather_text
+from storage.pivot import gather_text, spread
 from storage.schema import Schema
 from storage.wide import distinct
 
@@ -102,53 +102,36 @@ def text_bytes(block: Block, kinds: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 def cell_batch(block: Block, kinds: NDArray[np.uint8]) -> pa.RecordBatch:
     """The block as rows of FIELDS; kinds as kinds_of gives them."""
-    repeats = cell_rows(block)
-    cells = np.diff(block.cell_start)
-    absent = None if cells.all() else np.repeat(cells == 0, repeats)
-
-    def spread(values: NDArray[Any]) -> NDArray[Any]:
-        """Per cell to per cell row: a row without a cell gets a zero."""
-        if absent is None:
-            return values
-        wide = np.zeros(len(absent), values.dtype)
-        wide[~absent] = values
-        return wide
-
-    present = np.ones(int(repeats.sum()), np.bool_) if absent is None else ~absent
-    kind, values = spread(kinds), spread(block.value)
-    is_number = present & (kind == Kind.NUMBER)
-    is_integer = present & ((kind == Kind.INTEGER) | (kind == Kind.BOOLEAN))
+    (channel, seq, at_us, device, tag, column, value), bitmaps, counts = spread(block, kinds)
+    rows = len(seq)
+    whole = [
+        None if count == rows else pa.py_buffer(bits) for bits, count in zip(bitmaps, counts, strict=True)
+    ]
+    text = pa.nulls(rows, pa.string())
+    if counts[2]:
+        offsets, data = gather_text(value, bitmaps[2], block.text)
+        buffers = [whole[2], pa.py_buffer(offsets), pa.py_buffer(data)]
+        text = pa.Array.from_buffers(pa.string(), rows, buffers)
     return pa.RecordBatch.from_arrays(
         [
-            pa.array(np.repeat(block.channel, repeats)),
-            pa.array(np.repeat(block.seq, repeats)),
-            pa.array(np.repeat(block.at_us, repeats)).view(pa.timestamp("us", tz="UTC")),
-            pa.array(np.repeat(block.device, repeats)),
-            pa.array(np.repeat(block.tag, repeats)),
-            pa.array(spread(block.column), mask=absent),
-            _numbers(values, is_number, pa.float64()),
-            _numbers(values, is_integer, pa.int64()),
-            _texts(values, present & ~is_number & ~is_integer, block.text),
+            pa.array(channel),
+            pa.array(seq),
+            pa.array(at_us).view(pa.timestamp("us", tz="UTC")),
+            pa.array(device),
+            pa.array(tag),
+            pa.Array.from_buffers(pa.uint32(), rows, [whole[3], pa.py_buffer(column)]),
+            _numbers(pa.float64(), value, whole[0], counts[0]),
+            _numbers(pa.int64(), value, whole[1], counts[1]),
+            text,
         ],
         schema=pa.schema(FIELDS),
     )
 
 
-def _numbers(values: NDArray[np.uint64], valid: NDArray[np.bool_], kind: pa.DataType) -> pa.Array:
-    if not valid.any():
+def _numbers(kind: pa.DataType, values: NDArray[Any], bitmap: pa.Buffer | None, count: int) -> pa.Array:
+    if not count:
         return pa.nulls(len(values), kind)
-    bitmap = None if valid.all() else pa.py_buffer(np.packbits(valid, bitorder="little"))
     return pa.Array.from_buffers(kind, len(values), [bitmap, pa.py_buffer(values)])
-
-
-def _texts(values: NDArray[np.uint64], valid: NDArray[np.bool_], text: bytes) -> pa.Array:
-    if not valid.any():
-        return pa.nulls(len(values), pa.string())
-    bitmap = np.packbits(valid, bitorder="little")
-    offsets, data = gather_text(values, bitmap, text)
-    return pa.Array.from_buffers(
-        pa.string(), len(values), [pa.py_buffer(bitmap), pa.py_buffer(offsets), pa.py_buffer(data)]
-    )
 
 
 def block_of(table: pa.Table, channel: int) -> tuple[Block, NDArray[np.int64]]:

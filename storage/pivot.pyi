@@ -1,7 +1,27 @@
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from storage.block import Block
+
+def rank(ids: NDArray[np.uint32], low: int, span: int) -> tuple[NDArray[np.uint32], NDArray[np.int32]]:
+    """The distinct ids in ascending order, and each id's position among them; span entries of memory.
+
+    Raises IndexError for an id outside of low .. low + span - 1. Releases the GIL.
+    """
+
+def spread(block: Block, kinds: NDArray[np.uint8]) -> tuple[list[NDArray[Any]], NDArray[np.uint8], list[int]]:
+    """One row per cell, and one per datapoint that has none.
+
+    Args:
+        kinds: each cell's Kind.
+
+    Returns:
+        channel, seq, at_us, device, tag, column and value (8 bytes) of each row; bitmaps, shape (4, bytes), of the
+        rows whose value is a number, an integer or boolean, a text or JSON, anything; how many bits each has.
+        Releases the GIL.
+    """
 
 def pivot(
     block: Block, column_ids: NDArray[np.uint32]

@@ -10,6 +10,9 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from storage.block import Block
+from storage.kinds import Kind
+
+cdef uint8_t NUMBER = Kind.NUMBER, TEXT = Kind.TEXT, JSON = Kind.JSON
 
 # A TEXT or JSON cell: offset in the low 40 bits, length in the high 24 (storage/block.py).
 cdef uint64_t TEXT_OFFSET = (<uint64_t>1 << 40) - 1
@@ -24,6 +27,89 @@ cdef tuple slot_table(column_ids):
     table = np.full(int(column_ids.max()) - low + 1, -1, np.int32)
     table[column_ids - low] = np.arange(len(column_ids), dtype=np.int32)
     return low, table
+
+
+def rank(const uint32_t[::1] ids, uint32_t low, uint32_t span):
+    """Which ids of low .. low + span - 1 there are, and each one's position among them; see the stub."""
+    cdef Py_ssize_t rows = ids.shape[0], i
+    cdef uint32_t offset
+    cdef int32_t found = 0
+    place_out, index_out = np.zeros(span, np.int32), np.empty(rows, np.int32)
+    cdef int32_t[::1] place = place_out
+    cdef int32_t[::1] index = index_out
+    with nogil:
+        for i in range(rows):
+            offset = ids[i] - low
+            if offset >= span:
+                with gil:
+                    raise IndexError("an id is out of the given range")
+            place[offset] = 1
+        for i in range(span):
+            if place[i]:
+                found += 1
+                place[i] = found
+        for i in range(rows):
+            index[i] = place[ids[i] - low] - 1
+    return np.flatnonzero(place_out).astype(np.uint32) + np.uint32(low), index_out
+
+
+def spread(block, const uint8_t[::1] kinds):
+    """One row per cell; see the stub."""
+    cdef Py_ssize_t rows = len(block.seq), i
+    cdef const int64_t[::1] start = block.cell_start
+    cdef const uint32_t[::1] column = block.column
+    cdef const uint64_t[::1] value = block.value
+    cdef const uint32_t[::1] channel = block.channel
+    cdef const uint32_t[::1] device = block.device
+    cdef const uint32_t[::1] tag = block.tag
+    cdef const int64_t[::1] seq = block.seq
+    cdef const int64_t[::1] at = block.at_us
+    cdef int64_t total = len(kinds) + int(np.count_nonzero(np.diff(block.cell_start) == 0)), cell, k = 0
+    cdef int64_t width = (total + 7) // 8
+    cdef int64_t[4] counts
+    cdef uint8_t bit
+    cdef int family
+    assert len(kinds) == len(block.column)
+    kinds_of_columns = np.uint32, np.int64, np.int64, np.uint32, np.uint32, np.uint32, np.uint64
+    wide = [np.empty(total, kind) for kind in kinds_of_columns]
+    cdef uint32_t[::1] channels = wide[0]
+    cdef int64_t[::1] seqs = wide[1]
+    cdef int64_t[::1] times = wide[2]
+    cdef uint32_t[::1] devices = wide[3]
+    cdef uint32_t[::1] tags = wide[4]
+    cdef uint32_t[::1] columns = wide[5]
+    cdef uint64_t[::1] values = wide[6]
+    bitmaps_all = np.zeros((4, width), np.uint8)  # numbers, integers and booleans, texts, any
+    cdef uint8_t[:, ::1] bitmaps = bitmaps_all
+    counts[0] = counts[1] = counts[2] = counts[3] = 0
+    with nogil:
+        for i in range(rows):
+            cell = start[i]
+            while True:
+                channels[k] = channel[i]
+                seqs[k] = seq[i]
+                times[k] = at[i]
+                devices[k] = device[i]
+                tags[k] = tag[i]
+                if cell == start[i + 1]:  # a datapoint without cells
+                    columns[k] = 0
+                    values[k] = 0
+                    k += 1
+                    break
+                columns[k] = column[cell]
+                values[k] = value[cell]
+                family = 0 if kinds[cell] == NUMBER else 2 if kinds[cell] == TEXT or kinds[cell] == JSON else 1
+                bit = <uint8_t>(1 << (k & 7))
+                bitmaps[family, k >> 3] |= bit
+                bitmaps[3, k >> 3] |= bit
+                counts[family] += 1
+                counts[3] += 1
+                k += 1
+                cell += 1
+                if cell == start[i + 1]:
+                    break
+    assert k == total
+    return wide, bitmaps_all, [counts[0], counts[1], counts[2], counts[3]]
 
 
 def pivot(block, column_ids):

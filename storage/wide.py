@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from storage.block import Block
 from storage.kinds import Kind
 from storage.naming import physical_names
-from storage.pivot import gather_text, pivot
+from storage.pivot import gather_text, pivot, rank
 from storage.schema import Column
 
 NAMES_TYPE: Final = pa.dictionary(pa.int32(), pa.string())
@@ -137,11 +137,7 @@ def distinct(ids: NDArray[np.uint32]) -> tuple[NDArray[np.uint32], NDArray[np.in
     if int(high) - int(low) > 1 << 20:
         known, index = np.unique(ids, return_inverse=True)
         return known, index.astype(np.int32)
-    offset = ids - low
-    present = np.zeros(int(high - low) + 1, np.bool_)
-    present[offset] = True
-    rank = np.cumsum(present, dtype=np.int32) - np.int32(1)
-    return np.flatnonzero(present).astype(np.uint32) + low, rank[offset]
+    return rank(ids, int(low), int(high) - int(low) + 1)
 
 
 def _column_array(
