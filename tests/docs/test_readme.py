@@ -1,0 +1,80 @@
+"""The README's walk through runs as printed, against a real daemon; its links lead somewhere."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.daemon import Daemon
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+LINK = re.compile(r"\]\(([^)#]+)(#[^)]*)?\)")
+
+
+def blocks() -> list[str]:
+    """The shell blocks of the walk through, in order."""
+    chapter = README.partition("## A walk through")[2].partition("\n## ")[0]
+    return re.findall(r"```sh\n(.*?)```", chapter, re.S)
+
+
+def test_the_walk_through_runs_as_printed(tmp_path: Path) -> None:
+    if shutil.which("mosquitto_pub") is None:
+        pytest.skip("mosquitto's clients are not installed")
+    with Daemon(
+        tmp_path / "data", THINGSCALE_LIMITS_CONNECTOR_PER_S="1", THINGSCALE_LIMITS_REST_PER_S="20"
+    ) as daemon:
+        script = "set -e\n" + "\n".join(f"{block}\necho; echo ----" for block in blocks())
+        script = script.replace("127.0.0.1:8080", daemon.ready["http"])
+        script = script.replace(
+            "mosquitto_pub -h 127.0.0.1", f"mosquitto_pub -h 127.0.0.1 -p {daemon.port('mqtt')}"
+        )
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        done = subprocess.run(
+            ["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60,
+            env={**os.environ, "PATH": path},
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    _, made, sent, read, published, health = done.stdout.split("----")[:6]
+    assert '"channel_name":"Greenhouse"' in made
+    assert '"device_id":"north-1"' in made
+    assert sent.strip() == "OK"
+    assert '"error"' not in read
+    newest, whole, night, average = read.strip().split("}{")
+    assert '"temp":17.25' in newest
+    assert whole.count('"_id"') == 3
+    assert night.count('"_id"') == 1
+    assert '"tag":"night"' in night
+    assert '"soil":{"moisture":0.31}' in average
+    assert '"temp":20.166666666666668' in average
+    assert '"files": 1' in published
+    assert "north-1" in published
+    assert '{"status":"ready"}' in health
+    assert "thingscale_readings_stored_total" in health
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))], ids=lambda page: page.name
+)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link, _ in LINK.findall(page.read_text()):
+        if "://" not in link:
+            assert (page.parent / link).exists(), link
+
+
+def test_every_page_of_docs_is_named_in_the_readme() -> None:
+    for page in (ROOT / "docs").rglob("*.md"):
+        named = page.relative_to(ROOT).as_posix() in README or page.name in README
+        assert named or page.parent.name == "decisions", page
+
+
+def test_every_verb_of_the_makefile_is_described() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    verbs = re.search(r"^\.PHONY: (.*)$", makefile, re.M)
+    assert verbs is not None
+    for verb in verbs[1].split():
+        assert re.search(rf"^{verb}:.*##", makefile, re.M), verb
