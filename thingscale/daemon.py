@@ -30,7 +30,6 @@ from ingest.refusals import http_replies
 from query.engine import Engine
 from query.http.options import HttpOptions
 from query.http.server import HttpServer
-from query.newest import Newest
 from storage.commit import CommitFailedError, Completed, GroupCommit
 from storage.committer import Committer
 from storage.lock import DirectoryLock
@@ -41,6 +40,7 @@ from thingscale.control import run_control
 from thingscale.first_user import banner, make_first_user
 from thingscale.housekeeping import Housekeeping
 from thingscale.logs import start_logging
+from thingscale.metrics import Metrics
 from thingscale.services import make_app
 from thingscale.settings import engine_options, reactor_options, store_options
 
@@ -111,9 +111,18 @@ class Daemon:
         )
         self.is_ready = False
         self.engine = Engine(engine_options(config))
-        self.newest = Newest(store, self.engine)
-        self.queries = trio.CapacityLimiter(config["query.concurrent_max"])
-        self.app = make_app(self)
+        metrics = Metrics(
+            store,
+            self.reactor,
+            self.door,
+            lambda: self.http.statistics(),
+            self.commits,
+            self.housekeeping,
+            trio.CapacityLimiter(config["query.concurrent_max"]),
+        )
+        self.app = make_app(
+            config, store, self.engine, metrics, self.reactor.invalidate_routes, lambda: self.is_ready
+        )
         self.http = HttpServer(
             self.dispatch,
             HttpOptions(

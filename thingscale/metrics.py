@@ -3,16 +3,20 @@
 The main thread takes the numbers (``take``), a worker thread makes the text (``render``).
 """
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
 
+import trio
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
-from storage.commit import BUCKETS_S
-
-if TYPE_CHECKING:
-    from thingscale.daemon import Daemon
+from ingest.mqtt.door import MqttDoor
+from ingest.reactor import Reactor
+from query.http.server import HttpStatistics
+from storage.commit import BUCKETS_S, GroupCommit
+from storage.store import Store
+from thingscale.housekeeping import Housekeeping
 
 Sample = tuple[tuple[str, ...], float]
 
@@ -59,19 +63,24 @@ METRICS: Final = (
 )
 
 
+@dataclass(frozen=True, slots=True)
 class Metrics:
-    """What the daemon can be asked about itself."""
+    """What the daemon can be asked about itself: the components whose snapshots tell."""
 
-    def __init__(self, daemon: "Daemon") -> None:
-        self._daemon = daemon
+    store: Store
+    reactor: Reactor
+    door: MqttDoor
+    http: Callable[[], HttpStatistics]
+    commits: GroupCommit
+    housekeeping: Housekeeping
+    queries: trio.CapacityLimiter
 
     def take(self) -> dict[str, list[Sample]]:
         """All samples, in the main thread."""
-        daemon = self._daemon
-        store, reactor = daemon.store, daemon.reactor.statistics()
-        door, http = daemon.door.statistics(), daemon.http.statistics()
+        store, reactor = self.store, self.reactor.statistics()
+        door, http = self.door.statistics(), self.http()
         ring, files = store.ring.statistics(), store.catalog.statistics()
-        commits = daemon.commits.statistics()
+        commits = self.commits.statistics()
         refused = {
             ("mqtt", reason): count for reason, count in reactor.mqtt_refusals.items()
         } | {("http", reason): count for reason, count in reactor.http_refusals.items()}  # fmt: skip
@@ -106,16 +115,16 @@ class Metrics:
             ] + [(("sum",), commits.seconds)],
             "thingscale_commit_bytes": [((), commits.bytes)],
             "thingscale_commit_entries": [((), commits.entries)],
-            "thingscale_disk_full": [((), commits.disk_full + daemon.housekeeping.disk_full)],
+            "thingscale_disk_full": [((), commits.disk_full + self.housekeeping.disk_full)],
             "thingscale_ring_rows": [((), unsealed)],
             "thingscale_ring_rows_max": [((), ring.rows_max)],
-            "thingscale_ring_fill_ratio": [((), daemon.housekeeping.ring_share())],
-            "thingscale_seals": [((), daemon.housekeeping.seals)],
-            "thingscale_publications": [((), daemon.housekeeping.publications)],
+            "thingscale_ring_fill_ratio": [((), self.housekeeping.ring_share())],
+            "thingscale_seals": [((), self.housekeeping.seals)],
+            "thingscale_publications": [((), self.housekeeping.publications)],
             "thingscale_files": [(("hot",), files.hot_files), (("published",), files.published_files)],
             "thingscale_file_bytes": [(("hot",), files.hot_bytes), (("published",), files.published_bytes)],
             "thingscale_published_rows": [((), files.published_rows)],
-            "thingscale_queries_running": [((), daemon.queries.borrowed_tokens)],
+            "thingscale_queries_running": [((), self.queries.borrowed_tokens)],
         }  # fmt: skip
 
 

@@ -1,37 +1,43 @@
 """Where the REST side meets the rest of the daemon: what query's services are given."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import trio
 from starlette.types import ASGIApp
 
 from ingest.admission import RateLimiter
 from query.app import make_app as make_rest_app
+from query.engine import Engine
+from query.newest import Newest
 from query.ports import Backend
+from storage.store import Store
 from thingscale.clocks import now
+from thingscale.config import Config
 from thingscale.metrics import Metrics, render
 
-if TYPE_CHECKING:
-    from thingscale.daemon import Daemon
 
-
-def make_app(daemon: "Daemon") -> ASGIApp:
+def make_app(
+    config: Config,
+    store: Store,
+    engine: Engine,
+    metrics: Metrics,
+    on_registry_change: Callable[[], None],
+    is_ready: Callable[[], bool],
+) -> ASGIApp:
     """The REST application of this daemon."""
-    per_s = daemon.config["limits.rest_per_s"]
-    limiter = RateLimiter(per_s) if per_s else None
-    metrics = Metrics(daemon)
+    per_s = config["limits.rest_per_s"]
     return make_rest_app(
         Backend(
-            store=daemon.store,
-            engine=daemon.engine,
-            newest=daemon.newest,
-            data=daemon.config.data,
+            store=store,
+            engine=engine,
+            newest=Newest(store, engine),
+            data=config.data,
             now=now,
-            allow=None if limiter is None else limiter.allow,
-            on_registry_change=daemon.reactor.invalidate_routes,
-            is_ready=lambda: daemon.is_ready,
+            allow=RateLimiter(per_s).allow if per_s else None,
+            on_registry_change=on_registry_change,
+            is_ready=is_ready,
             render_metrics=lambda: render(trio.from_thread.run_sync(metrics.take)),
-            queries=daemon.queries,
-            page_rows_max=daemon.config["query.page_rows_max"],
+            queries=metrics.queries,
+            page_rows_max=config["query.page_rows_max"],
         )
     )
