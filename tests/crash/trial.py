@@ -26,6 +26,7 @@ from tests.daemon import Daemon
 MQTT_CLIENTS = 4
 HTTP_CLIENTS = 2
 WINDOW = 20
+SEAL_INTERVALS_S = ("0.2", "3600")  # all the time, and never by itself
 
 
 @dataclass
@@ -45,7 +46,7 @@ class Trial:
         self.chance = random.Random(seed)
         self.daemon = Daemon(
             directory / "data",
-            THINGSCALE_STORAGE_SEAL_INTERVAL_S="0.2",
+            THINGSCALE_STORAGE_SEAL_INTERVAL_S=self.chance.choice(SEAL_INTERVALS_S),
             THINGSCALE_STORAGE_SEGMENT_BYTES=str(4 << 20),
             THINGSCALE_STORAGE_PUBLISH_GRACE_S="1",
         )
