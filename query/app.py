@@ -16,6 +16,8 @@ from query.errors import ApiError
 from query.ports import Backend
 from query.requests import reply
 from query.services import channel, device, health, stream, user
+from storage.disk import DiskFullError
+from storage.registry import RegistryBusyError
 
 log = logging.getLogger("thingscale.rest")
 
@@ -46,6 +48,8 @@ def make_app(backend: Backend) -> ASGIApp:
         app.include_router(service.routes(backend))
     app.add_exception_handler(ApiError, on_api_error)
     app.add_exception_handler(HTTPException, on_http_error)
+    for failure in (DiskFullError, RegistryBusyError):
+        app.add_exception_handler(failure, on_unavailable)
     return Leniency(app)
 
 
@@ -58,6 +62,13 @@ async def on_api_error(_request: Request, error: Exception) -> Response:
             "X-APITOKEN"  # RFC 9110 section 15.5.2: some challenge must be there
         )
     return response
+
+
+async def on_unavailable(request: Request, error: Exception) -> Response:
+    """What is asked for cannot be written now; nothing has changed."""
+    log.warning("%s %s: %s", request.method, request.url.path, error)
+    words = "the disk is full" if isinstance(error, DiskFullError) else "the registry is locked"
+    return await on_api_error(request, ApiError("UNAVAILABLE", words, {"Retry-After": "1"}))
 
 
 async def on_http_error(request: Request, error: Exception) -> Response:

@@ -20,6 +20,7 @@ TOKENS = {
     "NO_CHANNEL": 404,
     "NO_DEVICE": 404,
     "TOO_MANY_REQUESTS": 429,
+    "UNAVAILABLE": 503,
 }
 
 

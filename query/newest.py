@@ -28,6 +28,7 @@ from storage.wide import PhysicalColumn, physical_columns, to_record_batch
 # Rows found in files are kept for so many (channel, tag, device), if an answer has at most so many rows.
 KEPT_MAX: Final = 1_024
 KEPT_ROWS_MAX: Final = 1_000
+KEPT_BYTES_MAX: Final = 64 << 20  # of all of them together
 
 Table = tuple[tuple[PhysicalColumn, ...], pa.Table]
 
@@ -48,6 +49,7 @@ class Newest:
         self._store = store
         self._engine = engine
         self._kept: OrderedDict[tuple[int, Selection], Kept] = OrderedDict()
+        self._kept_bytes = 0
 
     def from_memory(self, channel: Channel, selection: Selection, count: int) -> Table | None:
         """The rows and the channel's columns, if ring and kept rows are enough to say; in no order."""
@@ -82,14 +84,16 @@ class Newest:
         """Remember an answer of ``from_files``. In the main thread."""
         if count > KEPT_ROWS_MAX:
             return
+        before = self._kept.pop((channel.id, selection), None)
+        self._kept_bytes += table.nbytes - (0 if before is None else before.table.nbytes)
         self._kept[channel.id, selection] = Kept(below_seq, count, table)
-        self._kept.move_to_end((channel.id, selection))
-        while len(self._kept) > KEPT_MAX:
-            self._kept.popitem(last=False)
+        while len(self._kept) > KEPT_MAX or self._kept_bytes > KEPT_BYTES_MAX:
+            _, oldest = self._kept.popitem(last=False)
+            self._kept_bytes -= oldest.table.nbytes
 
-    def from_files(self, snapshot: Snapshot, selection: Selection, count: int) -> pa.Table:
-        """The newest rows of a snapshot in order of arrival. In a worker thread."""
-        rows = ChannelRows(snapshot, selection, self._engine)
+    def from_files(self, snapshot: Snapshot, rows: ChannelRows, count: int) -> pa.Table:
+        """The newest rows of a snapshot, whose rows in the ring are in ``rows``, in order of arrival. In a worker."""
+        selection = rows.selection
         files: list[PublishedFile | HotSegment] = [*snapshot.published, *snapshot.hot]
         files.sort(key=lambda file: file.next_seq)
         found = newest_of(rows.in_ring(selection), count)

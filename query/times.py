@@ -60,6 +60,15 @@ def parse_time(text: str, zone: ZoneInfo) -> int:
         raise TimeFormatError(f"{text!r} is not a time: {error}") from None
 
 
+def parse_end(text: str, zone: ZoneInfo) -> int:
+    """The last microsecond that an end includes: replies show whole seconds, so one without a fraction means all of it.
+
+    Raises:
+        TimeFormatError: as parse_time.
+    """
+    return parse_time(text, zone) + (0 if "." in text else SECOND_US - 1)
+
+
 def _offset(text: str) -> datetime.tzinfo:
     if text == "Z":
         return UTC

@@ -63,6 +63,7 @@ class Daemon:
                 assert self.stop() == 0, self.log.read_text()[-3000:]
             else:
                 self.kill()
+                return
         self.process.communicate()
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
@@ -145,6 +146,14 @@ class Daemon:
         assert status == 200, reply
         entries: list[dict[str, Any]] = reply["stream"]
         return entries
+
+    def metric(self, name: str) -> float:
+        """One sample of /metrics; labels are part of the name."""
+        for line in self.request("GET", "/metrics")[1].splitlines():
+            sample, _, value = line.rpartition(" ")
+            if sample == name:
+                return float(value)
+        raise AssertionError(f"there is no metric {name}")
 
     def wait_until(self, condition: Any, limit_s: float = 10.0) -> None:
         end = time.monotonic() + limit_s

@@ -18,11 +18,14 @@ from query.ports import Backend
 from query.requests import channel_of, header, reply, user_of
 from query.rows import ChannelRows, JsonRows, stream_rows
 from query.services.channel import last_update
-from query.times import TimeFormatError, parse_time, zone_of
+from query.times import TimeFormatError, parse_end, parse_time, zone_of
 from storage.cover import TIME_MAX_US, TIME_MIN_US
 from storage.registry import Channel, User
+from storage.snapshot import Snapshot
 
 LAST = "last"
+# Replies that clients are still reading, for each query that may run: each holds two windows, some 100 MB.
+REPLIES_PER_QUERY = 2
 # Parameter of the URL -> header of the contract; the header counts if both are there.
 PARAMETERS = {
     "start": "x-starttime",
@@ -83,7 +86,7 @@ def parse_request(request: Request, user: User, page_rows_max: int) -> StreamReq
     try:
         return StreamRequest(
             start_us=TIME_MIN_US if start is None or is_last else parse_time(start, zone),
-            end_us=None if is_last or end is None else parse_time(end, zone),
+            end_us=None if is_last or end is None else parse_end(end, zone),
             limit=int(limit),
             descending=sort == "desc",
             aggregate=None if aggregate is None else aggregate.strip().lower(),
@@ -171,6 +174,12 @@ def routes(backend: Backend) -> APIRouter:
         text = json.dumps(head_of(channel, user), ensure_ascii=False, separators=(",", ":")).encode()
         return text[:-1] + b',"stream":[', b"]}"
 
+    async def rows_of(snapshot: Snapshot, selection: Selection) -> ChannelRows:
+        """What only the ring has is copied at once, so that a long query does not keep the ring from being used."""
+        rows = await trio.to_thread.run_sync(ChannelRows, snapshot, selection, backend.engine)
+        snapshot.let_go_of_ring()
+        return rows
+
     async def newest(channel: Channel, user: User, asked: StreamRequest) -> Response:
         before, after = envelope(channel, user)
         span = EVERYTHING.start_us, EVERYTHING.end_us
@@ -179,12 +188,14 @@ def routes(backend: Backend) -> APIRouter:
             return Response(before + after, media_type="application/json")
         found = backend.newest.from_memory(channel, selection, asked.limit)
         if found is None:
-            below_seq = store.ring.durable
-            with store.snapshot(channel, *span) as snapshot:
-                table = await trio.to_thread.run_sync(
-                    backend.newest.from_files, snapshot, selection, asked.limit, limiter=backend.queries
-                )
-                found = snapshot.columns, table
+            async with backend.queries:
+                below_seq = store.ring.durable
+                with store.snapshot(channel, *span) as snapshot:
+                    fresh = await rows_of(snapshot, selection)
+                    table = await trio.to_thread.run_sync(
+                        backend.newest.from_files, snapshot, fresh, asked.limit
+                    )
+                    found = snapshot.columns, table
             backend.newest.keep(channel, selection, below_seq, asked.limit, table)
         columns, table = found
         rows = JsonRows(columns, zone_of(user.locale), descending=asked.descending)
@@ -194,47 +205,59 @@ def routes(backend: Backend) -> APIRouter:
         assert asked.end_us is not None
         return max(asked.start_us, TIME_MIN_US), min(asked.end_us + 1, TIME_MAX_US)
 
+    unread: set[Snapshot] = set()
+
+    def check_unread() -> None:
+        """Clients that hardly read must not fill the memory. Raises ApiError."""
+        if len(unread) >= REPLIES_PER_QUERY * backend.queries.total_tokens:
+            raise ApiError(
+                "UNAVAILABLE", f"{len(unread)} ranges are being read by slow clients", {"Retry-After": "1"}
+            )
+
     async def entries(channel: Channel, user: User, asked: StreamRequest) -> Response:
         before, after = envelope(channel, user)
         selection = selection_of(backend, user, channel, asked, span_of(asked))
         if selection is None or selection.start_us >= selection.end_us:
             return Response(before + after, media_type="application/json")
-        snapshot = store.snapshot(channel, selection.start_us, selection.end_us)
 
-        def begin() -> tuple[Iterator[bytes], bytes, bytes]:
-            rows = ChannelRows(snapshot, selection, backend.engine)
+        def begin(rows: ChannelRows) -> tuple[Iterator[bytes], bytes, bytes]:
             pieces = stream_rows(
                 rows, zone_of(user.locale), backend.engine.ahead, descending=asked.descending
             )
             return pieces, next(pieces, b""), next(pieces, b"")
 
-        try:
-            pieces, first, second = await trio.to_thread.run_sync(begin, limiter=backend.queries)
-        except BaseException:
-            snapshot.close()
-            raise
+        check_unread()
+        async with backend.queries:
+            check_unread()
+            snapshot = store.snapshot(channel, selection.start_us, selection.end_us)
+            unread.add(snapshot)
+
+            def close() -> None:
+                unread.discard(snapshot)
+                snapshot.close()
+
+            try:
+                rows = await rows_of(snapshot, selection)
+                pieces, first, second = await trio.to_thread.run_sync(begin, rows)
+            except BaseException:
+                close()
+                raise
         if not second:
-            snapshot.close()
+            close()
             return Response(before + first + after, media_type="application/json")
-        snapshot.let_go_of_ring()
-        return Pieces(before + first + second, pieces, after, backend.queries, snapshot.close)
+        return Pieces(before + first + second, pieces, after, backend.queries, close)
 
     async def aggregate(channel: Channel, user: User, asked: StreamRequest) -> Response:
         assert asked.aggregate is not None
         result: list[dict[str, Any]] = []
         selection = selection_of(backend, user, channel, asked, span_of(asked))
         if selection is not None and selection.start_us < selection.end_us:
-            with store.snapshot(channel, selection.start_us, selection.end_us) as snapshot:
-                kind = asked.aggregate
-                found = await trio.to_thread.run_sync(
-                    lambda: aggregate_rows(
-                        ChannelRows(snapshot, selection, backend.engine),
-                        backend.engine,
-                        snapshot.published,
-                        kind,
-                    ),
-                    limiter=backend.queries,
-                )
+            async with backend.queries:
+                with store.snapshot(channel, selection.start_us, selection.end_us) as snapshot:
+                    rows = await rows_of(snapshot, selection)
+                    found = await trio.to_thread.run_sync(
+                        aggregate_rows, rows, backend.engine, snapshot.published, asked.aggregate
+                    )
             if found.partials:
                 result.append({"_id": None, "value": found.value()})
         return reply({**head_of(channel, user), "aggr_type": asked.aggregate, "result": result})

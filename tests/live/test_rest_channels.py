@@ -1,7 +1,6 @@
 """The Channel service of a running daemon (contract 3.2)."""
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,10 +12,8 @@ AT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+0900")
 
 
 @pytest.fixture(scope="module")
-def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    with Daemon(tmp_path_factory.mktemp("channels") / "data") as daemon:
-        daemon.add_user("--locale", "Asia/Tokyo")
-        yield daemon
+def daemon(rest: Daemon) -> Daemon:
+    return rest
 
 
 def row(number: int, name: str, tag: str | None = None, last_update: str | None = None) -> dict[str, Any]:
@@ -81,7 +78,9 @@ def test_tags_are_listed_when_they_are_asked_for(daemon: Daemon) -> None:
             (20, None, "Room"), (20, "north", "Room"), (20, "süd", "Room"),
         ]  # fmt: skip
         assert all(AT.fullmatch(each["last_update"]) for each in rows)
-        assert [each for each in call(daemon, "GET", "/v2/channel", X_WITHTAG=word)[1] if each["channel"] == 20] == rows
+        assert [
+            each for each in call(daemon, "GET", "/v2/channel", X_WITHTAG=word)[1] if each["channel"] == 20
+        ] == rows
 
 
 @pytest.mark.parametrize("tag", ["west", "öst"])
@@ -90,7 +89,10 @@ def test_a_tag_can_be_made_renamed_and_deleted(daemon: Daemon, tag: str) -> None
     path = "/v2/channel/21"
     assert call(daemon, "POST", path, X_TAGNAME=header) == (201, row(21, "NEW_CH21", tag))
     assert refused(daemon, "POST", path, X_TAGNAME=header) == (403, "CHANNEL_INUSE")
-    assert call(daemon, "POST", path, {"channel_name": "East"}, X_TAGNAME="east") == (201, row(21, "East", "east"))
+    assert call(daemon, "POST", path, {"channel_name": "East"}, X_TAGNAME="east") == (
+        201,
+        row(21, "East", "east"),
+    )
     assert call(daemon, "PUT", path, {"channel_name": "New"}, X_TAGNAME=header) == (200, row(21, "New", tag))
     assert call(daemon, "GET", path, X_WITHTAG="1")[1] == [
         row(21, "NEW_CH21"), *sorted([row(21, "East", "east"), row(21, "New", tag)], key=lambda each: each["tag"]),

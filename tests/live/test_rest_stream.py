@@ -1,8 +1,8 @@
 """The Stream service of a running daemon (contract 3.3): headers and parameters, bounds, order, aggregates."""
 
+import calendar
 import json
 import time
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlencode
 
@@ -24,15 +24,14 @@ ALWAYS = "2999-01-01 00:00"
 
 
 @pytest.fixture(scope="module")
-def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    with Daemon(tmp_path_factory.mktemp("stream") / "data", THINGSCALE_QUERY_PAGE_ROWS_MAX="50") as daemon:
-        daemon.add_user("--locale", "Asia/Tokyo")
-        daemon.add_device("pump-7", 3)
-        call(daemon, "PUT", "/v2/channel/3", {"channel_name": "Boiler room"})
-        for i, value in enumerate(VALUES):
-            headers = {"X-TAGNAME": "north"} if i % 2 else {}
-            assert daemon.post("pump-7", json.dumps(value), **headers) == (200, "OK")
-        yield daemon
+def daemon(rest: Daemon) -> Daemon:
+    daemon = rest
+    daemon.add_device("pump-7", 3)
+    call(daemon, "PUT", "/v2/channel/3", {"channel_name": "Boiler room"})
+    for i, value in enumerate(VALUES):
+        headers = {"X-TAGNAME": "north"} if i % 2 else {}
+        assert daemon.post("pump-7", json.dumps(value), **headers) == (200, "OK")
+    return daemon
 
 
 @pytest.fixture(params=["headers", "parameters"])
@@ -43,7 +42,9 @@ def ask(request: pytest.FixtureRequest, daemon: Daemon) -> Any:
         headers = {name.replace("_", "-"): value for name, value in given.items()}
         if request.param == "headers":
             return call(daemon, "GET", PATH, **given)
-        return call(daemon, "GET", f"{PATH}?{urlencode({NAMES[name]: value for name, value in headers.items()})}")
+        return call(
+            daemon, "GET", f"{PATH}?{urlencode({NAMES[name]: value for name, value in headers.items()})}"
+        )
 
     return asking
 
@@ -70,7 +71,9 @@ def test_a_range_has_every_entry_with_the_contracts_keys(daemon: Daemon, ask: An
         assert list(entry) == ["_id", "tag", "value", "at"]
         assert len(entry["_id"]) == 24
         assert set(entry["_id"]) <= set("0123456789abcdef")
-        assert abs(time.time() - time.mktime(time.strptime(entry["at"][:19], "%Y-%m-%dT%H:%M:%S"))) < 86_400
+        assert (
+            abs(time.time() - calendar.timegm(time.strptime(entry["at"][:19], "%Y-%m-%dT%H:%M:%S"))) < 86_400
+        )
         assert entry["at"].endswith("+0900")
     assert reply["last_update"] == reply["stream"][-1]["at"]
 
@@ -101,6 +104,8 @@ def test_times_are_local_and_bounds_belong_to_the_range(daemon: Daemon, ask: Any
     local = [at[:19].replace("T", " ") for at in (ats[0], ats[-1])]
     before, after = (shift(local[0], -1), shift(local[1], 1))
     assert values(ask(X_STARTTIME=local[0], X_ENDTIME=after)) == VALUES
+    assert values(ask(X_STARTTIME=local[0], X_ENDTIME=local[1])) == VALUES
+    assert values(ask(X_STARTTIME=ats[0], X_ENDTIME=f"{local[0]}.000000")) == []
     assert values(ask(X_STARTTIME=before, X_ENDTIME=after)) == VALUES
     assert values(ask(X_STARTTIME=after, X_ENDTIME=ALWAYS)) == []
     assert values(ask(X_ENDTIME=before)) == []
@@ -110,8 +115,8 @@ def test_times_are_local_and_bounds_belong_to_the_range(daemon: Daemon, ask: Any
 
 
 def shift(local: str, seconds: int) -> str:
-    moment = time.mktime(time.strptime(local, "%Y-%m-%d %H:%M:%S"))
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment + seconds))
+    moment = calendar.timegm(time.strptime(local, "%Y-%m-%d %H:%M:%S"))
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(moment + seconds))
 
 
 # ---- aggregates
@@ -156,7 +161,9 @@ def test_an_unknown_aggregate_is_refused(ask: Any) -> None:
         assert token(ask(X_AGGREGATE=wrong, X_ENDTIME=ALWAYS)) == (400, "BAD_AGGREGATE")
 
 
-@pytest.mark.parametrize("limit", ["0", "-1", "x", "1.5", "51", "1e2", "9" * 5_000, "0x10", "٣".encode().decode("latin-1")])
+@pytest.mark.parametrize(
+    "limit", ["0", "-1", "x", "1.5", "51", "1e2", "9" * 5_000, "0x10", "٣".encode().decode("latin-1")]
+)
 def test_a_page_limit_is_a_number_in_bounds(ask: Any, limit: str) -> None:
     assert token(ask(X_ENDTIME="last", X_PAGELIMIT=limit)) == (400, "BAD_PARAMETER")
 
@@ -189,7 +196,10 @@ def test_a_tag_may_have_letters_of_every_alphabet(daemon: Daemon) -> None:
         assert daemon.post("tagged", "1", **{"X-TAGNAME": header}) == (200, "OK")
         assert [entry["tag"] for entry in daemon.stream(4, X_TAGNAME=header)] == [tag]
         assert [
-            entry["tag"] for entry in call(daemon, "GET", f"/v2/stream/4?{urlencode({'tag': tag, 'end': 'last'})}")[1]["stream"]
+            entry["tag"]
+            for entry in call(daemon, "GET", f"/v2/stream/4?{urlencode({'tag': tag, 'end': 'last'})}")[1][
+                "stream"
+            ]
         ] == [tag]
 
 

@@ -114,7 +114,7 @@ class FilledStore:
     def _open(self) -> None:
         self.store = Store.open(self._data, self._options)
         self._engine = Engine(EngineOptions(1, 256 * MIB, self._data / "spill"))
-        backend = Backend(
+        self.backend = Backend(
             store=self.store,
             engine=self._engine,
             newest=Newest(self.store, self._engine),
@@ -127,7 +127,7 @@ class FilledStore:
             queries=trio.CapacityLimiter(2),
             page_rows_max=PAGE_ROWS_MAX,
         )
-        self.app = make_app(backend)
+        self.app = make_app(self.backend)
 
     def close(self) -> None:
         self._engine.close()
@@ -195,7 +195,11 @@ class FilledStore:
 
     def get(self, path: str, parameters: dict[str, str] | None = None, **headers: str) -> tuple[int, Any]:
         """Status and JSON of a GET; headers as X_ENDTIME, parameters go into the URL."""
-        return trio.run(self._get, path, urlencode(parameters or {}), headers)
+        return trio.run(self._send, "GET", path, urlencode(parameters or {}), headers, b"")
+
+    def send(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
+        """Status and JSON of any request."""
+        return trio.run(self._send, method, path, "", headers, json.dumps(body).encode())
 
     def stream(self, **headers: str) -> dict[str, Any]:
         status, reply = self.get("/v2/stream/1", **headers)
@@ -203,11 +207,13 @@ class FilledStore:
         assert isinstance(reply, dict)
         return reply
 
-    async def _get(self, path: str, query: str, headers: dict[str, str]) -> tuple[int, Any]:
+    async def _send(
+        self, method: str, path: str, query: str, headers: dict[str, str], body: bytes
+    ) -> tuple[int, Any]:
         given = {"x-apitoken": self.user.api_token}
         given |= {name.lower().replace("_", "-"): value for name, value in headers.items()}
         scope = {
-            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": "http",
+            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method, "scheme": "http",
             "path": path, "raw_path": path.encode(), "query_string": query.encode(), "root_path": "",
             "headers": [(name.encode(), value.encode()) for name, value in given.items()],
             "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80),
@@ -215,7 +221,7 @@ class FilledStore:
         sent: list[Any] = []
 
         async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": b"", "more_body": False}
+            return {"type": "http.request", "body": body, "more_body": False}
 
         async def send(message: Any) -> None:
             sent.append(message)
@@ -223,5 +229,5 @@ class FilledStore:
 
         with trio.fail_after(30):
             await self.app(scope, receive, send)
-        body = b"".join(message.get("body", b"") for message in sent[1:])
-        return sent[0]["status"], json.loads(body)
+        content = b"".join(message.get("body", b"") for message in sent[1:])
+        return sent[0]["status"], json.loads(content)

@@ -47,7 +47,8 @@ def planned(
 @st.composite
 def file_of_a_day(draw: st.DrawFn) -> PublishedFile | HotSegment:
     make = draw(st.sampled_from([published, hot]))
-    first, last = sorted(draw(st.tuples(st.integers(0, DAY_US - 1), st.integers(0, DAY_US - 1))))
+    within = st.sampled_from([i * DAY_US // 12 for i in range(12)]) | st.integers(0, DAY_US - 1)
+    first, last = sorted((draw(within), draw(within)))
     rows = draw(st.sampled_from([1, 100, WINDOW_ROWS // 3, WINDOW_ROWS, 3 * WINDOW_ROWS + 1]))
     return make(DAY_0 + draw(st.integers(0, 9)), rows, first, last)
 
