@@ -11,6 +11,18 @@ from query.newest import Newest
 from storage.store import Store
 
 
+class QueryCounts:
+    """How many queries of each kind there were, and the time until their answers began, in seconds."""
+
+    def __init__(self) -> None:
+        self.queries = {"newest": 0, "range": 0, "aggregate": 0}
+        self.seconds = dict.fromkeys(self.queries, 0.0)
+
+    def add(self, kind: str, seconds: float) -> None:
+        self.queries[kind] += 1
+        self.seconds[kind] += seconds
+
+
 @dataclass(frozen=True, slots=True)
 class Backend:
     """Everything a service may use. The main thread's, except where an attribute says otherwise.
@@ -27,6 +39,7 @@ class Backend:
         render_metrics: the Prometheus text; runs in a worker thread.
         queries: how many range queries run at a time.
         page_rows_max: what X-PAGELIMIT may ask for.
+        counts: what the queries took.
     """
 
     store: Store
@@ -40,3 +53,4 @@ class Backend:
     render_metrics: Callable[[], bytes]
     queries: trio.CapacityLimiter
     page_rows_max: int
+    counts: QueryCounts

@@ -14,6 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from ingest.mqtt.door import MqttDoor
 from ingest.reactor import Reactor
 from query.http.server import HttpStatistics
+from query.ports import QueryCounts
 from storage.commit import BUCKETS_S, GroupCommit
 from storage.store import Store
 from thingscale.housekeeping import Housekeeping
@@ -59,6 +60,8 @@ METRICS: Final = (
     ("thingscale_files", "gauge", "Parquet files", ("kind",)),
     ("thingscale_file_bytes", "gauge", "bytes in Parquet files", ("kind",)),
     ("thingscale_published_rows", "gauge", "readings in published files", ()),
+    ("thingscale_queries", "counter", "queries of the Stream service", ("kind",)),
+    ("thingscale_query_seconds", "counter", "time until their answers began", ("kind",)),
     ("thingscale_queries_running", "gauge", "range queries at work now", ()),
 )
 
@@ -74,6 +77,7 @@ class Metrics:
     commits: GroupCommit
     housekeeping: Housekeeping
     queries: trio.CapacityLimiter
+    query_counts: QueryCounts
 
     def take(self) -> dict[str, list[Sample]]:
         """All samples, in the main thread."""
@@ -124,6 +128,10 @@ class Metrics:
             "thingscale_files": [(("hot",), files.hot_files), (("published",), files.published_files)],
             "thingscale_file_bytes": [(("hot",), files.hot_bytes), (("published",), files.published_bytes)],
             "thingscale_published_rows": [((), files.published_rows)],
+            "thingscale_queries": [((kind,), count) for kind, count in self.query_counts.queries.items()],
+            "thingscale_query_seconds": [
+                ((kind,), seconds) for kind, seconds in self.query_counts.seconds.items()
+            ],
             "thingscale_queries_running": [((), self.queries.borrowed_tokens)],
         }  # fmt: skip
 

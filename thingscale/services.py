@@ -39,5 +39,6 @@ def make_app(
             render_metrics=lambda: render(trio.from_thread.run_sync(metrics.take)),
             queries=metrics.queries,
             page_rows_max=config["query.page_rows_max"],
+            counts=metrics.query_counts,
         )
     )

@@ -269,10 +269,13 @@ def routes(backend: Backend) -> APIRouter:
         user = user_of(request, backend)
         channel = channel_of(backend, user, number)
         asked = parse_request(request, user, backend.page_rows_max)
+        began, _ = backend.now()
         if asked.aggregate is not None:
-            return await aggregate(channel, user, asked)
-        if asked.end_us is None:
-            return await newest(channel, user, asked)
-        return await entries(channel, user, asked)
+            kind, answer = "aggregate", aggregate
+        else:
+            kind, answer = ("newest", newest) if asked.end_us is None else ("range", entries)
+        response = await answer(channel, user, asked)
+        backend.counts.add(kind, backend.now()[0] - began)
+        return response
 
     return router

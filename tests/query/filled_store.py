@@ -19,7 +19,7 @@ import trio
 from query.app import make_app
 from query.engine import Engine, EngineOptions
 from query.newest import Newest
-from query.ports import Backend
+from query.ports import Backend, QueryCounts
 from storage.catalog import Cursor
 from storage.cover import DAY_US
 from storage.journal import FULL, Limits
@@ -126,6 +126,7 @@ class FilledStore:
             render_metrics=lambda: b"",
             queries=trio.CapacityLimiter(2),
             page_rows_max=PAGE_ROWS_MAX,
+            counts=QueryCounts(),
         )
         self.app = make_app(self.backend)
 
