@@ -14,6 +14,8 @@ from typing import Any, Final
 
 import trio
 
+from storage.registry import RegistryBusyError
+
 NAME: Final = "control.sock"
 LINE_BYTES_MAX: Final = 65_536
 CALL_LIMIT_S: Final = 3_600
@@ -60,7 +62,7 @@ async def run_control(
                 reply = await handlers[request["do"]](request)
             except (ValueError, KeyError, TypeError, RecursionError) as error:
                 reply = {"error": f"bad request: {error}"}
-            except OSError as error:
+            except (OSError, RegistryBusyError) as error:
                 reply = {"error": str(error)}
             await stream.send_all(json.dumps(reply).encode() + b"\n")
 

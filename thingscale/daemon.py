@@ -30,8 +30,10 @@ from ingest.refusals import http_replies
 from query.engine import Engine
 from query.http.options import HttpOptions
 from query.http.server import HttpServer
+from query.ports import QueryCounts
 from storage.commit import CommitFailedError, Completed, GroupCommit
 from storage.committer import Committer
+from storage.journal import State
 from storage.lock import DirectoryLock
 from storage.store import Store
 from thingscale.clocks import now
@@ -42,11 +44,13 @@ from thingscale.housekeeping import Housekeeping
 from thingscale.logs import start_logging
 from thingscale.metrics import Metrics
 from thingscale.services import make_app
-from thingscale.settings import engine_options, reactor_options, store_options
+from thingscale.settings import client_limits, engine_options, reactor_options, store_options
 
 # How long a stop waits for clients that are in the middle of something.
 DRAIN_S: Final = 10.0
 BACKLOG: Final = 4_096
+# Device states that wait for the registry, which may be locked, before only the last of each device is kept.
+STATES_MAX: Final = 16_384
 # How long a worker thread may keep the interpreter while the reactor wants it; Python would let it have 5 ms.
 SWITCH_S: Final = 0.0005
 
@@ -79,6 +83,26 @@ def raise_descriptor_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def clients_allowed(config: Config) -> tuple[int, int]:
+    """MQTT and HTTP clients at a time, by configuration and descriptors."""
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    mqtt, http = client_limits(config, descriptors)
+    if (mqtt, http) != (config["limits.mqtt_connections_max"], config["limits.http_connections_max"]):
+        log.warning(
+            "%d file descriptors are enough for %d MQTT and %d HTTP clients only", descriptors, mqtt, http
+        )
+    return mqtt, http
+
+
+def newest_states(states: list[State]) -> list[State]:
+    """The last one of each device: what the registry would keep of them."""
+    newest: dict[int, State] = {}
+    for state in states:
+        if state.device not in newest or state.at_us >= newest[state.device].at_us:
+            newest[state.device] = state
+    return list(newest.values())
+
+
 class Daemon:
     """The composition root. ``serve`` is its life."""
 
@@ -91,13 +115,14 @@ class Daemon:
         admission = Admission(store.registry, limiter, config["limits.tag_bytes_max"])
         self.door = MqttDoor(admission, store.journal)
         self.http: HttpServer
+        clients = clients_allowed(config)
         self.reactor = Reactor(
             store.journal,
             self.commits,
             Gate(admission, self.door.user_of),
             self.door,
             lambda sock, received: self.http.adopt_nowait(sock, received),
-            reactor_options(config),
+            reactor_options(config, clients),
             now()[0],
         )
         self.door.link = self.reactor
@@ -109,6 +134,7 @@ class Daemon:
         self.housekeeping = Housekeeping(
             config, store, self.commits, self.on_room, self.reactor.invalidate_routes
         )
+        self._states_max = STATES_MAX
         self.is_ready = False
         self.engine = Engine(engine_options(config))
         metrics = Metrics(
@@ -119,6 +145,7 @@ class Daemon:
             self.commits,
             self.housekeeping,
             trio.CapacityLimiter(config["query.concurrent_max"]),
+            QueryCounts(),
         )
         self.app = make_app(
             config, store, self.engine, metrics, self.reactor.invalidate_routes, lambda: self.is_ready
@@ -126,7 +153,7 @@ class Daemon:
         self.http = HttpServer(
             self.dispatch,
             HttpOptions(
-                connections_max=config["limits.http_connections_max"],
+                connections_max=clients[1],
                 header_bytes_max=config["limits.http_header_bytes_max"],
                 request_line_bytes_max=min(8_192, config["limits.http_header_bytes_max"]),
                 body_bytes_max=config["limits.http_body_bytes_max"],
@@ -148,6 +175,9 @@ class Daemon:
     def on_completed(self, completed: Completed) -> None:
         self.durability.on_durable(completed.next_seq)
         self.store.states += completed.states
+        if len(self.store.states) > self._states_max:
+            self.store.states = newest_states(self.store.states)
+            self._states_max = max(STATES_MAX, 2 * len(self.store.states))
         self.housekeeping.on_completed()
 
     def on_room(self) -> None:
@@ -164,7 +194,9 @@ class Daemon:
     def on_tick(self) -> None:
         _, now_us = now()
         self.reactor.set_http_replies(http_replies(now_us / 1e6))
-        self.reactor.kick(*now())  # a disk that was full may have room again
+        # A disk that was full may have room again, or a query has let go of the ring.
+        self.reactor.kick(*now())
+        self.durability.on_room()
 
     def is_idle(self) -> bool:
         """Everything taken has been committed and answered."""

@@ -17,7 +17,9 @@ import trio
 
 from storage.catalog import Cursor
 from storage.commit import GroupCommit
+from storage.cover import day_name
 from storage.disk import DiskFullError
+from storage.hot import DamagedFileError
 from storage.registry import RegistryBusyError
 from storage.store import Store
 from thingscale.clocks import now
@@ -60,6 +62,7 @@ class Housekeeping:
         self._pressure = trio.Event()
         self._sealed_s = now()[0]
         self._version = store.registry.version
+        self._damaged: set[tuple[int, int]] = set()  # (channel, day)
         self.seals = self.publications = self.disk_full = 0
 
     def on_completed(self) -> None:
@@ -116,19 +119,28 @@ class Housekeeping:
         while True:
             await trio.sleep(PUBLISH_S)
             try:
-                async with self._worker:
-                    if self._store.publisher.due(now()[1], self._grace_us):
+                if self._store.publisher.due(now()[1], self._grace_us):
+                    async with self._worker:
                         await self._seal()  # what is still in the ring belongs into the same file
-                        await self._publish(self._store.publisher.due(now()[1], self._grace_us))
+                    due = self._store.publisher.due(now()[1], self._grace_us)
+                    await self._publish([key for key in due if key not in self._damaged])
             except (DiskFullError, RegistryBusyError) as error:
                 self._say_waiting(error)
 
     async def _publish(self, due: list[tuple[int, int]]) -> int:
-        """Publish these (channel, day); how many files came of it."""
+        """Publish these (channel, day); how many files came of it.
+
+        One at a time: in the fleet's midnight there are thousands, and the ring must be sealed in between.
+        """
         files = 0
         for channel, day in due:
-            change = await trio.to_thread.run_sync(self._store.publisher.publish, channel, day)
-            self._store.apply(change)
+            async with self._worker:
+                try:
+                    change = await trio.to_thread.run_sync(self._store.publisher.publish, channel, day)
+                except DamagedFileError as error:
+                    self._pass_over(channel, day, error)
+                    continue
+                self._store.apply(change)
             self.publications += 1
             files += len(change.published)
         return files
@@ -138,7 +150,11 @@ class Housekeeping:
         channels = self._store.channels_of(request.get("user"), request.get("channel"))
         async with self._worker:
             await self._seal()
-            files = await self._publish(self._store.publisher.waiting([channel.id for channel in channels]))
+        waiting = self._store.publisher.waiting([channel.id for channel in channels])
+        files = await self._publish(waiting)
+        damaged = self._damaged.intersection(waiting)
+        if damaged:
+            return {"error": f"{len(damaged)} channel days could not be published, the daemon's log says why"}
         return {"ok": True, "files": files}
 
     async def _run_watch(self) -> None:
@@ -157,6 +173,11 @@ class Housekeeping:
             except (DiskFullError, RegistryBusyError) as error:
                 self._say_waiting(error)
                 await trio.sleep(WAITING_S)
+
+    def _pass_over(self, channel: int, day: int, error: DamagedFileError) -> None:
+        """Trying again before the next start would find the same; the rest goes on, and a human decides."""
+        self._damaged.add((channel, day))
+        log.error("channel %d, day %s cannot be published: %s", channel, day_name(day), error)
 
     def _say_waiting(self, error: DiskFullError | RegistryBusyError) -> None:
         """Nothing is lost: everything stays in the log, and is tried again."""

@@ -1,5 +1,7 @@
 """From configuration keys to the options of components: the one place that knows both."""
 
+from typing import Final
+
 from ingest.reactor import Options as ReactorOptions
 from query.engine import EngineOptions
 from storage.journal import Limits
@@ -7,14 +9,31 @@ from storage.store import StoreOptions
 from storage.wal import WalOptions
 from thingscale.config import Config
 
+# Descriptors that clients never get, or half of all where there are few: log, SQLite, Parquet files, queries.
+DESCRIPTORS_RESERVED: Final = 1_024
 
-def reactor_options(config: Config) -> ReactorOptions:
+
+def client_limits(config: Config, descriptors: int) -> tuple[int, int]:
+    """How many MQTT and HTTP clients at a time: what is configured, and no more than there are descriptors for.
+
+    A client too many would leave none for the next log segment, and the daemon would end. HTTP counts twice, because
+    the reactor and the HTTP server count their connections apart.
+    """
+    mqtt, http = int(config["limits.mqtt_connections_max"]), int(config["limits.http_connections_max"])
+    available = descriptors - min(DESCRIPTORS_RESERVED, descriptors // 2)
+    if descriptors >= 0 and mqtt + 2 * http > available:  # RLIM_INFINITY is -1
+        http = max(1, min(http, available // 10))
+        mqtt = max(1, min(mqtt, available - 2 * http))
+    return mqtt, http
+
+
+def reactor_options(config: Config, clients: tuple[int, int]) -> ReactorOptions:
     names = (
-        "mqtt_connections_max", "http_connections_max", "packet_bytes_max", "payload_bytes_max", "connect_timeout_s",
-        "http_idle_s", "partial_timeout_s", "input_bytes_max", "reply_bytes_max",
+        "packet_bytes_max", "payload_bytes_max", "connect_timeout_s", "http_idle_s", "partial_timeout_s",
+        "input_bytes_max", "reply_bytes_max",
     )  # fmt: skip
     values = {name: config[f"limits.{name}"] for name in names}
-    return ReactorOptions(**values, rate_limited=config["limits.connector_per_s"] > 0)
+    return ReactorOptions(*clients, **values, rate_limited=config["limits.connector_per_s"] > 0)
 
 
 def engine_options(config: Config) -> EngineOptions:
