@@ -44,6 +44,7 @@ ANSWERS: Final[dict[Refusal, Answer]] = {
     Refusal.DEVICE_ID_INVALID: Answer(400, "Bad Request", "DEVICE_ID_INVALID"),
     Refusal.FOREIGN_TOPIC: Answer(403, "Forbidden", "FOREIGN_TOPIC"),
     Refusal.UNKNOWN_TOPIC: Answer(404, "Not Found", "UNKNOWN_TOPIC"),
+    Refusal.TOO_MANY_TAGS: Answer(400, "Bad Request", "TOO_MANY_TAGS"),
     Refusal.UNAVAILABLE: Answer(503, "Service Unavailable", "UNAVAILABLE", (("Retry-After", "1"),)),
 }
 

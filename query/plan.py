@@ -13,6 +13,8 @@ from storage.cover import DAY_US, HotSegment, PublishedFile
 
 # What a window holds at most if rows are spread evenly: 40 bytes and more of memory each.
 WINDOW_ROWS: Final = 524_288
+# Rows with long texts count as many: a window is to fit into memory.
+ROW_BYTES: Final = 256
 # A published row costs 80 ns to scan: a day's worth is found by one scan, whatever part of it is asked for.
 FILES_MAX: Final = 64
 
@@ -79,12 +81,12 @@ def plan(
 
 def _days(published: Iterable[PublishedFile], hot: Iterable[HotSegment], fresh: dict[int, int]) -> list[_Day]:
     days: dict[int, _Day] = {}
-    for number, rows in [
-        *((file.day, file.rows) for file in published),
-        *((each.day, each.rows) for each in hot),
+    for number, rows, size in [
+        *((file.day, file.rows, file.bytes) for file in published),
+        *((each.day, each.rows, each.bytes) for each in hot),
     ]:
         day = days.setdefault(number, _Day(number, 0, 0))
-        day.rows += rows
+        day.rows += max(rows, size // ROW_BYTES)
         day.files += 1
     for number, rows in fresh.items():
         days.setdefault(number, _Day(number, 0, 0)).rows += rows

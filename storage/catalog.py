@@ -32,7 +32,7 @@ from storage.cover import (
     PublishedFile,
     published_path,
 )
-from storage.disk import Disk, RealDisk, sqlite_disk_errors
+from storage.disk import Disk, DiskFullError, RealDisk, sqlite_disk_errors
 from storage.schema import Column, Tag
 
 NAME: Final = "catalog.sqlite3"
@@ -144,6 +144,7 @@ class Catalog:
         hot: where hot files live.
         root: where published files live.
         column_count, tag_count: how many columns and tags the sealed rows have.
+        dropped: channels whose data is gone.
     """
 
     def __init__(self, directory: Path, disk: Disk) -> None:
@@ -165,6 +166,7 @@ class Catalog:
         self._totals = [0, 0, 0]  # published files, bytes, rows
         self.cursor = Cursor(0, 0)
         self.column_count = self.tag_count = 0
+        self.dropped: set[int] = set()
 
     @classmethod
     def open(cls, directory: Path, disk: Disk | None = None) -> Self:
@@ -442,6 +444,7 @@ class Catalog:
         for hot in self._covers.values():
             hot.close_channel(channel)
         self._channels.pop(channel, None)
+        self.dropped.add(channel)
 
     # ---- opening
 
@@ -459,6 +462,9 @@ class Catalog:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")
         database.execute("PRAGMA foreign_keys = ON")
+        # What a kill left in SQLite's log unsynced is to be durable before files are removed and made because of it.
+        with suppress(DiskFullError), sqlite_disk_errors(self.hot.parent / NAME):
+            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         found = database.execute("PRAGMA user_version").fetchone()[0]
         if found == 0:
             with self._transaction():
@@ -474,6 +480,12 @@ class Catalog:
         orphans = [self.hot / name for name in self._disk.names(self.hot) if name not in known]
         unfinished = [path.with_suffix(TEMPORARY) for path in announced]
         remove_files([*orphans, *announced, *unfinished], self._disk)
+        # A removed name that came back after a power cut would not be announced any more; and a directory that was made
+        # for the next day's first file is taken for durable once it is there.
+        levels = {level for path in announced for level in path.parents if level.is_relative_to(self.root)}
+        for level in sorted(levels):
+            if level.exists():
+                self._disk.sync_directory(level)
         with self._transaction() as database:
             database.execute("DELETE FROM publishing")
 
@@ -501,6 +513,7 @@ class Catalog:
         for channel, *rest in database.execute("SELECT * FROM channel_stat"):
             self._channels[channel] = ChannelStatistics(*rest)
         self._tags = dict(database.execute("SELECT id, last_us FROM tag WHERE last_us > 0"))
+        self.dropped = {row[0] for row in database.execute("SELECT channel FROM dropped_channel")}
         self.column_count = database.execute("SELECT count(*) FROM column_").fetchone()[0]
         self.tag_count = database.execute("SELECT count(*) FROM tag").fetchone()[0]
 

@@ -74,6 +74,11 @@ class GroupCommit:
         """Readable when ``complete_nowait`` has something to say."""
         return self._committer.fileno
 
+    @property
+    def log_bytes(self) -> int:
+        """Written to the log since the start."""
+        return self._bytes
+
     def submit_nowait(self) -> bool:
         """Start committing the filling batch. False if one is out, there is none, or the disk is full."""
         if self._out is not None:

@@ -30,6 +30,17 @@ def sqlite_disk_errors(path: Path) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def full_disk_errors(path: Path) -> Iterator[None]:
+    """No room for a file or its name, as DiskFullError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFullError(error.errno, error.strerror, str(path)) from error
+        raise
+
+
 class File(Protocol):
     """One open file."""
 
@@ -89,11 +100,18 @@ class RealDisk:
         Raises:
             DiskFullError: there is no room; nothing is left behind.
         """
+        room = os.statvfs(path.parent)
+        if room.f_bavail * room.f_frsize < size:
+            # Asked first, because who waits for room asks again and again, and would write all that is left each time.
+            raise DiskFullError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         try:
             file = RealFile(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
             try:
-                for offset in range(0, size, len(ZEROS)):
-                    file.pwrite(memoryview(ZEROS)[: size - offset], offset)
+                written = 0
+                while (
+                    written < size
+                ):  # a nearly full disk writes less than it is asked to, and fails only then
+                    written += file.pwrite(memoryview(ZEROS)[: size - written], written)
                 file.sync()
             finally:
                 file.close()

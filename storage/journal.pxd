@@ -23,7 +23,7 @@ cdef class Journal:
     cdef Filling[2] buffers
     cdef int filling            # which of the two; the other one may be out
     cdef readonly bint out
-    cdef uint32_t batch_bytes_max, payload_bytes_max, streams_max, tag_bytes_max
+    cdef uint32_t batch_bytes_max, payload_bytes_max, streams_max, tag_bytes_max, tags_max
     cdef uint64_t stamp
     cdef list states
     cdef readonly uint64_t text_bytes_total
@@ -34,7 +34,7 @@ cdef class Journal:
     cdef bint is_empty(self) noexcept
     cdef int64_t store(self, Decoder decoder, int64_t at_us, int kind, uint32_t device, uint32_t channel,
                        const uint8_t* tag, uint32_t tag_bytes, const uint8_t* payload, uint32_t payload_bytes,
-                       uint32_t streams_max) except? -2000
+                       uint32_t streams_max, uint32_t tags_max) except? -2000
     cdef int resolve(self, Decoder decoder, uint32_t channel, uint32_t streams_max, uint32_t* cells,
                      uint32_t* text_bytes) except -1
     cdef int meet_streams(self, Decoder decoder, uint32_t channel, uint32_t streams_max) except -1

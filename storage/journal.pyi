@@ -11,6 +11,7 @@ class Limits(NamedTuple):
     key_bytes_max: int = 256
     streams_per_channel_max: int = 1_024
     tag_bytes_max: int = 128
+    tags_per_channel_max: int = 10_000
 
 class Batch(NamedTuple):
     """A closed batch, ready to be framed as one log record.

@@ -14,10 +14,10 @@ from libc.stdlib cimport free, malloc
 
 from storage.kinds import PayloadKind, Refusal
 
-from storage.schema cimport LITERAL, STREAM, Stream
+from storage.schema cimport LITERAL, STREAM, TAG, Stream
 
-Limits = namedtuple("Limits", "payload_bytes_max json_depth_max key_bytes_max streams_per_channel_max tag_bytes_max",
-                    defaults=(65_536, 32, 256, 1_024, 128))
+Limits = namedtuple("Limits", "payload_bytes_max json_depth_max key_bytes_max streams_per_channel_max tag_bytes_max "
+                    "tags_per_channel_max", defaults=(65_536, 32, 256, 1_024, 128, 10_000))
 Batch = namedtuple("Batch", "buffer body_bytes first_seq next_seq entries token")
 State = namedtuple("State", "at_us device payload")
 
@@ -29,9 +29,10 @@ cdef enum:
     TOO_LARGE = 10
     TOO_MANY_STREAMS = 13
     TAG_INVALID = 15
+    TOO_MANY_TAGS = 20
 
-assert (TOO_LARGE, TOO_MANY_STREAMS, TAG_INVALID) == (
-    Refusal.PAYLOAD_TOO_LARGE, Refusal.TOO_MANY_STREAMS, Refusal.TAG_INVALID)
+assert (TOO_LARGE, TOO_MANY_STREAMS, TAG_INVALID, TOO_MANY_TAGS) == (
+    Refusal.PAYLOAD_TOO_LARGE, Refusal.TOO_MANY_STREAMS, Refusal.TAG_INVALID, Refusal.TOO_MANY_TAGS)
 
 FULL = FULL_ANSWER
 
@@ -73,6 +74,7 @@ cdef class Journal:
         self.payload_bytes_max = limits.payload_bytes_max
         self.streams_max = limits.streams_per_channel_max
         self.tag_bytes_max = limits.tag_bytes_max
+        self.tags_max = limits.tags_per_channel_max
         self.batch_bytes_max = batch_bytes_max
         self.decoder = Decoder(limits.json_depth_max, limits.key_bytes_max)
         self.replayer = Decoder()
@@ -117,7 +119,7 @@ cdef class Journal:
             self.states.append(State(at_us, device, <bytes>payload[:payload_bytes]))
         else:
             seq = self.store(self.decoder, at_us, kind, device, channel, tag, tag_bytes, payload, payload_bytes,
-                             self.streams_max)
+                             self.streams_max, self.tags_max)
             if seq < 0:
                 return seq
         entry.at_us = at_us
@@ -137,13 +139,16 @@ cdef class Journal:
 
     cdef int64_t store(self, Decoder decoder, int64_t at_us, int kind, uint32_t device, uint32_t channel,
                        const uint8_t* tag, uint32_t tag_bytes, const uint8_t* payload, uint32_t payload_bytes,
-                       uint32_t streams_max) except? -2000:
+                       uint32_t streams_max, uint32_t tags_max) except? -2000:
         """Decode into the ring: all of it, or nothing."""
         cdef uint32_t cells = 0, text_bytes = 0, i, tag_id
         cdef int32_t column
         cdef Member* member
         cdef Ring ring = self.ring
         cdef int refusal = decoder.decode(kind, payload, payload_bytes)
+        if refusal == 0 and tag_bytes and self.schema.find(channel, TAG, <const char*>tag, tag_bytes) < 0:
+            if self.schema.tags_in(channel) >= tags_max:
+                refusal = TOO_MANY_TAGS
         if refusal == 0:
             refusal = self.resolve(decoder, channel, streams_max, &cells, &text_bytes)
         if refusal:
@@ -273,7 +278,7 @@ cdef class Journal:
                 if not 1 <= entry.kind <= 3:
                     raise ValueError(f"unknown payload kind {entry.kind} at offset {offset}")
                 seq = self.store(self.replayer, entry.at_us, entry.kind, entry.device, entry.channel, at,
-                                 entry.tag_bytes, at + entry.tag_bytes, entry.payload_bytes, NO_LIMIT)
+                                 entry.tag_bytes, at + entry.tag_bytes, entry.payload_bytes, NO_LIMIT, NO_LIMIT)
                 if seq == FULL_ANSWER:
                     break
                 if seq < 0:

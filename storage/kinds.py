@@ -50,3 +50,4 @@ class Refusal(IntEnum):
     FOREIGN_TOPIC = 17
     UNKNOWN_TOPIC = 18
     UNAVAILABLE = 19
+    TOO_MANY_TAGS = 20

@@ -10,7 +10,6 @@ are read backwards, and a row group is written whenever enough rows have come to
 makes neighbouring groups overlap in time; their statistics say so, and no reader relies on more.
 """
 
-import errno
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,7 +24,7 @@ from storage.block import Block
 from storage.catalog import Catalog, Change, Published, remove_files
 from storage.cells import Names, slice_rows
 from storage.cover import DAY_US, TEMPORARY, HotSegment, PublishedFile, day_name, published_path
-from storage.disk import Disk, DiskFullError
+from storage.disk import Disk, DiskFullError, full_disk_errors
 from storage.hot import HotReader, finish_file
 from storage.kinds import Kind
 from storage.pivot import concatenate, take
@@ -36,6 +35,9 @@ FORMAT: Final = 1
 METADATA_KEY: Final = "thingscale"
 COMPRESSION: Final = "zstd"
 COMPRESSION_LEVEL: Final = 3
+
+# A row group ends when its rows have about so much text: 65,536 rows of 64 KiB would not fit into an Arrow column.
+GROUP_TEXT_BYTES: Final = 64 << 20
 
 
 class Publisher:
@@ -95,12 +97,20 @@ class Publisher:
         ]
         self._catalog.announce(paths)
         try:
-            files = tuple(
-                self._write(path, part, columns, metadata) for path, part in zip(paths, parts, strict=True)
-            )
-            return self._catalog.commit_publish(Published({channel: directory}, files, segments))
+            with full_disk_errors(paths[0]):
+                files = tuple(
+                    self._write(path, part, columns, metadata)
+                    for path, part in zip(paths, parts, strict=True)
+                )
         except BaseException:
-            remove_files(paths, self._disk)  # the catalog does not know them, so nobody may
+            # The catalog does not know them, so nobody may.
+            remove_files([*paths, *(path.with_suffix(TEMPORARY) for path in paths)], self._disk)
+            raise
+        try:
+            return self._catalog.commit_publish(Published({channel: directory}, files, segments))
+        except DiskFullError:
+            # Rolled back for sure. After any other error the commit may be on disk; Catalog.open will know.
+            remove_files(paths, self._disk)
             raise
 
     @staticmethod
@@ -123,32 +133,26 @@ class Publisher:
         metadata: dict[str, str],
     ) -> PublishedFile:
         """One file of these segments, durable under its name when this returns."""
-        make_directories(path.parent, self._catalog.root, self._disk)
         temporary = path.with_suffix(TEMPORARY)
         schema = arrow_schema(columns)
-        try:
-            with pq.ParquetWriter(
-                temporary,
-                schema,
-                compression=COMPRESSION,
-                compression_level=COMPRESSION_LEVEL,
-                use_dictionary=[name for name in schema.names if name not in ("seq", "at")],
-                column_encoding={"seq": "DELTA_BINARY_PACKED", "at": "DELTA_BINARY_PACKED"},
-                write_page_checksum=True,
-                store_schema=False,
-            ) as writer:
-                for block in self._groups(segments, columns):
-                    batch = to_record_batch(
-                        block, columns, self._names.device_name, lambda tag: self._schema.tag(tag).name
-                    )
-                    writer.write_table(pa.Table.from_batches([batch]), row_group_size=len(block))
-                writer.add_key_value_metadata(metadata)
-            size = finish_file(temporary, path, self._disk)
-        except BaseException as error:
-            remove_files([temporary, path], self._disk)
-            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise DiskFullError(error.errno, error.strerror, str(path)) from error
-            raise
+        make_directories(path.parent, self._catalog.root, self._disk)
+        with pq.ParquetWriter(
+            temporary,
+            schema,
+            compression=COMPRESSION,
+            compression_level=COMPRESSION_LEVEL,
+            use_dictionary=[name for name in schema.names if name not in ("seq", "at")],
+            column_encoding={"seq": "DELTA_BINARY_PACKED", "at": "DELTA_BINARY_PACKED"},
+            write_page_checksum=True,
+            store_schema=False,
+        ) as writer:
+            for block in self._groups(segments, columns):
+                batch = to_record_batch(
+                    block, columns, self._names.device_name, lambda tag: self._schema.tag(tag).name
+                )
+                writer.write_table(pa.Table.from_batches([batch]), row_group_size=len(block))
+            writer.add_key_value_metadata(metadata)
+        size = finish_file(temporary, path, self._disk)
         return PublishedFile(
             path=path,
             channel=segments[0].channel,
@@ -167,8 +171,14 @@ class Publisher:
         texts = np.array([each.id for each in columns if each.kind in (Kind.TEXT, Kind.JSON)], np.uint32)
         rows_max = batch_rows_max(len(columns))
         held: list[Block] = []
-        count = 0
+        count = text_bytes = 0
         for block in backwards(segments):
+            if block.text:  # of all channels that share the hot file's row group; only this one's is kept
+                block = take(block, np.arange(len(block)), texts)
+            if held and text_bytes + len(block.text) > GROUP_TEXT_BYTES:
+                yield _sorted(held, texts)
+                held, count, text_bytes = [], 0, 0
+            text_bytes += len(block.text)
             last = len(block)
             while last:
                 first = max(0, last - (rows_max - count))
@@ -177,7 +187,7 @@ class Publisher:
                 last = first
                 if count == rows_max:
                     yield _sorted(held, texts)
-                    held, count = [], 0
+                    held, count, text_bytes = [], 0, len(block.text)
         if held:
             yield _sorted(held, texts)
 
@@ -212,5 +222,9 @@ def make_directories(directory: Path, root: Path, disk: Disk) -> None:
     missing = [level for level in (directory, *directory.parents) if level.is_relative_to(root)]
     for level in reversed(missing):
         if not level.exists():
-            level.mkdir(exist_ok=True)
-            disk.sync_directory(level.parent)
+            level.mkdir()
+            try:
+                disk.sync_directory(level.parent)
+            except BaseException:
+                level.rmdir()  # the next attempt is to make and sync it again
+                raise

@@ -195,6 +195,7 @@ class Registry:
         self._database.execute("PRAGMA foreign_keys = ON")
         self._depth = 0
         self._users_by_api_token: dict[str, User] = {}
+        self._device_counts: dict[str, int] = {}
         self._users_by_device_token: dict[str, User] = {}
         self.version = 0
         found = self._value("PRAGMA user_version")
@@ -260,6 +261,7 @@ class Registry:
     def _undo(self) -> None:
         if self._database.in_transaction:  # SQLite rolls back by itself when the disk is full
             self._database.execute("ROLLBACK")
+        self._device_counts.clear()
         # The next change gets the number of the one that was undone; nobody may take it for known.
         self._see(self._version_before)
 
@@ -279,6 +281,7 @@ class Registry:
         if data_version == self._data_version:
             return False
         self._data_version = data_version
+        self._device_counts.clear()
         version = self._value("SELECT number FROM version")
         if version == self.version:
             return False
@@ -473,14 +476,13 @@ class Registry:
         if not is_text(device_id):
             raise FieldError("device_id: not Unicode text")
         self._check_device(fields)
+        if self.device(user_id, device_id) is None:
+            self._check_device_limit(user_id)  # costs nothing: devices beyond it may come back all the time
         with self.transaction():
             if self.device(user_id, device_id) is not None:
                 raise InUseError(f"device {device_id} exists")
-            count = self._value(
-                "SELECT count(*) FROM device WHERE user_id = ? AND deleted_at_us IS NULL", user_id
-            )
-            if count >= self.devices_per_user_max:
-                raise DeviceLimitError(f"the user has {count} devices, which is the limit")
+            self._check_device_limit(user_id)
+            self._device_counts[user_id] += 1
             self._database.execute(
                 "INSERT INTO device (user_id, device_id, description, enabled, device_type, location, manufacturer,"
                 " activate_at_us) VALUES (?, ?, '', 0, '', '', '', ?)"
@@ -494,6 +496,15 @@ class Registry:
         device = self.device(user_id, device_id)
         assert device is not None
         return device
+
+    def _check_device_limit(self, user_id: str) -> None:
+        if user_id not in self._device_counts:
+            self._device_counts[user_id] = self._value(
+                "SELECT count(*) FROM device WHERE user_id = ? AND deleted_at_us IS NULL", user_id
+            )
+        if self._device_counts[user_id] >= self.devices_per_user_max:
+            count = self._device_counts[user_id]
+            raise DeviceLimitError(f"the user has {count} devices, which is the limit")
 
     def provision_device(self, user_id: str, device_id: str, at_us: int) -> Device:
         """What the connectors do with a device that nobody knows: registered, not enabled, not mapped."""
@@ -526,6 +537,7 @@ class Registry:
                 "UPDATE device SET deleted_at_us = ?, channel = NULL WHERE user_id = ? AND device_id = ?",
                 (at_us, user_id, device_id),
             )
+            self._device_counts.pop(user_id, None)
             self._changed()
 
     @staticmethod
@@ -544,13 +556,12 @@ class Registry:
             raise FieldError(f"channel: there is no channel with the id {channel!r}")
 
     def put_states(self, states: list[State]) -> None:
-        """Device states out of the log; older ones than what is there are passed over."""
+        """Device states out of the log, in its order: the last one stands, also when the wall clock was set back."""
         with self.transaction():
-            for state in states:
-                self._database.execute(
-                    "UPDATE device SET state = ?, state_at_us = ? WHERE id = ? AND coalesce(state_at_us, 0) <= ?",
-                    (state.payload, state.at_us, state.device, state.at_us),
-                )
+            self._database.executemany(
+                "UPDATE device SET state = ?, state_at_us = ? WHERE id = ?",
+                ((state.payload, state.at_us, state.device) for state in states),
+            )
 
     # ---- names that a tag was given
 

@@ -45,5 +45,6 @@ cdef class Schema:
     cdef uint32_t add_stream(self, uint32_t channel, Space space, const char* name, uint32_t length) except? 0xFFFFFFFF
     cdef int32_t add_column(self, uint32_t stream, int kind) except -1
     cdef uint32_t streams_in(self, uint32_t channel) noexcept
+    cdef uint32_t tags_in(self, uint32_t channel) except? 0xFFFFFFFF
     cdef void place(self, uint32_t index) noexcept
     cdef uint32_t tag_number(self, uint32_t channel, const char* name, uint32_t length) except? 0xFFFFFFFF

@@ -183,6 +183,10 @@ cdef class Schema:
     cdef uint32_t streams_in(self, uint32_t channel) noexcept:
         return self.stream_counts[channel] if channel < self.stream_counts_size else 0
 
+    cdef uint32_t tags_in(self, uint32_t channel) except? 0xFFFFFFFF:
+        """How many tags a channel has. Asked once per new tag."""
+        return <uint32_t>len(self.tags_by_channel.get(channel, ()))
+
     cdef uint32_t tag_number(self, uint32_t channel, const char* name, uint32_t length) except? 0xFFFFFFFF:
         if length == 0:
             return 0

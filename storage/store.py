@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Final, Self
 
 from storage.block import Block
-from storage.catalog import Catalog, Change, Cursor
-from storage.disk import RealDisk
+from storage.catalog import Catalog, Change, Cursor, remove_files
+from storage.disk import Disk, DiskFullError, RealDisk
 from storage.hot import hot_path, write_hot
 from storage.journal import Journal, Limits, State
 from storage.publish import Publisher
@@ -58,9 +58,9 @@ class Store:
         states: device states that became durable and are not in the registry yet.
     """
 
-    def __init__(self, data: Path, options: StoreOptions) -> None:
+    def __init__(self, data: Path, options: StoreOptions, disk: Disk) -> None:
         """Use ``Store.open``."""
-        self._disk = RealDisk()
+        self._disk = disk
         self.registry = Registry(data / "registry.sqlite3", options.devices_per_user_max)
         # The worker's own connection: SQLite's belong to one thread at a time.
         self._names = Registry(data / "registry.sqlite3", options.devices_per_user_max)
@@ -72,7 +72,9 @@ class Store:
         )
         self.journal = Journal(self.ring, self.schema, options.limits, options.batch_bytes_max)
         directory = data / "log"
-        directory.mkdir(exist_ok=True)
+        if not directory.exists():
+            directory.mkdir()
+            self._disk.sync_directory(data)
         self.wal = Wal.open(directory, self._disk, options.wal, read_log_id(directory, self._disk))
         self.publisher = Publisher(
             self.catalog, self.schema, self, self._disk, part_rows_max=options.part_rows_max
@@ -82,13 +84,18 @@ class Store:
         self.recovered: Recovered
 
     @classmethod
-    def open(cls, data: Path, options: StoreOptions) -> Self:
+    def open(cls, data: Path, options: StoreOptions, disk: Disk | None = None) -> Self:
         """Open and recover. The caller holds the directory's lock.
+
+        Args:
+            data: the directory; it exists.
+            options: sizes and limits.
+            disk: for log and Parquet files; SQLite writes its own.
 
         Raises:
             CorruptRecordError, RingTooSmallError: see storage/recovery.py.
         """
-        store = cls(data, options)
+        store = cls(data, options, disk or RealDisk())
         try:
             store.recovered = recover(
                 store.wal, store.journal, store.catalog.cursor.lsn, store._seal_while_recovering, store._keep
@@ -100,6 +107,7 @@ class Store:
         return store
 
     def _seal_while_recovering(self, lsn: int, seq: int) -> None:
+        self.flush_states()  # the cursor passes their records
         self.apply(self.seal(Cursor(lsn, seq)))
 
     def _keep(self, states: list[State]) -> None:
@@ -129,8 +137,7 @@ class Store:
 
     def remove_files(self) -> None:
         """Unlink files that nothing needs and no reader may still open."""
-        for path in self.catalog.take_removable():
-            path.unlink(missing_ok=True)
+        remove_files(self.catalog.take_removable(), self._disk)
 
     def snapshot(self, channel: Channel, start_us: int, end_us: int) -> Snapshot:
         """What there is of a channel in [start_us, end_us), for a reader in another thread; it must be closed."""
@@ -186,13 +193,22 @@ class Store:
         file = write_hot(path, self._blocks(first, target.seq), self.schema, self, self._disk)
         columns = self.schema.columns_from(self.catalog.column_count)
         tags = self.schema.tags_from(self.catalog.tag_count + 1)
-        return self.catalog.commit_seal(target, file, columns, tags)
+        try:
+            return self.catalog.commit_seal(target, file, columns, tags)
+        except DiskFullError:
+            # Rolled back for sure. After any other error the commit may be on disk, and the file is needed then.
+            remove_files([path], self._disk)
+            raise
 
     def _blocks(self, first: int, last: int) -> Iterator[Block]:
         order = self.ring.channel_range(first, last)
         for at in range(0, len(order), SLICE_ROWS):
             yield self.ring.block(order[at : at + SLICE_ROWS])
 
-    def drop_deleted_channels(self) -> list[Change]:
-        """Forget the data of channels that were deleted."""
-        return [self.catalog.commit_drop(channel) for channel in self._names.deleted_channels()]
+    def deleted_channels(self) -> list[int]:
+        """Channels whose data is still there."""
+        return [channel for channel in self._names.deleted_channels() if channel not in self.catalog.dropped]
+
+    def drop(self, channel: int) -> Change:
+        """Forget a deleted channel's data. Raises DiskFullError: nothing has changed."""
+        return self.catalog.commit_drop(channel)

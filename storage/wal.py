@@ -26,7 +26,7 @@ from typing import Final, NamedTuple
 
 import crc32c
 
-from storage.disk import Disk, File
+from storage.disk import Disk, File, full_disk_errors
 from storage.journal import Batch
 
 # magic, version, flags, body bytes, crc, lsn, first seq, next seq, entries, log id (low half)
@@ -160,6 +160,7 @@ class Wal:
         for name in names:
             if name.endswith(".new"):
                 disk.unlink(directory / name)
+        disk.sync_directory(directory)  # a kill may have come between a name and its sync
         wal._numbers = [int(name[:-4]) for name in names if name.endswith(".log")]
         return wal
 
@@ -185,6 +186,7 @@ class Wal:
         assert not self._is_read
         expected = 0  # not known before the first record
         position = 0
+        last = 0, 0  # offset and size of the last record
         for index, number in enumerate(self._numbers):
             file = self._disk.open(self.path(number))
             try:
@@ -209,6 +211,7 @@ class Wal:
                     else:
                         self._used.append(Segment(number, record.lsn, record.lsn))
                     expected += 1
+                    last = offset, HEADER_BYTES + len(record.body)
                     offset += padded(HEADER_BYTES + len(record.body))
                     position = offset
                 if self._used and not self._continues(index, expected):
@@ -231,6 +234,7 @@ class Wal:
         self._offset = position
         if self._used:
             self._active = self._disk.open(self.path(self._used[-1].number))
+            self._settle(self._active, last)
         self._is_read = True
 
     def _read(self, file: File, offset: int, size: int, expected: int) -> Record | None:
@@ -254,6 +258,16 @@ class Wal:
         if len(data) < HEADER_BYTES + body_bytes or checksum(data) != crc:
             return None
         return Record(lsn, first_seq, next_seq, entries, data[HEADER_BYTES:])
+
+    def _settle(self, file: File, last: tuple[int, int]) -> None:
+        """Make the last record durable; its rows will be shown, and records will stand behind it.
+
+        Its sync may never have come, or may have failed: then the system still shows the bytes, takes them for clean,
+        and would sync nothing. So they are written once more. Every record before was acknowledged, hence is durable.
+        """
+        offset, size = last
+        file.pwrite(file.pread(size, offset), offset)
+        file.sync()
 
     def _continues(self, index: int, expected: int) -> bool:
         """Whether the next segment begins with the expected record."""
@@ -335,7 +349,12 @@ class Wal:
         return placement
 
     def recycle(self, sealed_lsn: int) -> None:
-        """Segments whose records are all sealed become spares, or go when there are enough."""
+        """Segments whose records are all sealed become spares, or go when there are enough.
+
+        Nothing happens while the log is still being read (a seal in the middle of recovery): a later call does it.
+        """
+        if not self._is_read:
+            return
         # The first segment always begins with a record that is known to be durable, so reading can trust it.
         while len(self._used) > 1 and self._used[1].first_lsn <= sealed_lsn:
             number = self._used.pop(0).number
@@ -360,7 +379,7 @@ class Wal:
                 return False
             prepared = self._directory / "prepared.new"
             self._disk.create_filled(prepared, self.options.segment_bytes)
-            with self._naming:
+            with self._naming, full_disk_errors(prepared):
                 number = self._numbers[-1] + 1 if self._numbers else 1
                 self._disk.rename(prepared, self.path(number))
                 self._disk.sync_directory(self._directory)

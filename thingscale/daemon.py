@@ -96,11 +96,7 @@ def clients_allowed(config: Config) -> tuple[int, int]:
 
 def newest_states(states: list[State]) -> list[State]:
     """The last one of each device: what the registry would keep of them."""
-    newest: dict[int, State] = {}
-    for state in states:
-        if state.device not in newest or state.at_us >= newest[state.device].at_us:
-            newest[state.device] = state
-    return list(newest.values())
+    return list({state.device: state for state in states}.values())
 
 
 class Daemon:

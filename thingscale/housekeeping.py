@@ -57,6 +57,8 @@ class Housekeeping:
         self._on_registry_change = on_registry_change
         self._interval_s = float(config["storage.seal_interval_s"])
         self._fill = float(config["storage.seal_ring_fill"])
+        self._log_bytes = int(config["storage.seal_log_bytes"])
+        self._sealed_log_bytes = 0
         self._grace_us = int(config["storage.publish_grace_s"] * 1e6)
         self._worker = trio.Lock()  # one worker thread at a time
         self._pressure = trio.Event()
@@ -67,7 +69,10 @@ class Housekeeping:
 
     def on_completed(self) -> None:
         """A batch became durable: is the ring full enough to be sealed before its time?"""
-        if not self._pressure.is_set() and self.ring_share() >= self._fill:
+        if self._pressure.is_set():
+            return
+        log_bytes = self._commits.log_bytes - self._sealed_log_bytes
+        if self.ring_share() >= self._fill or log_bytes >= self._log_bytes:
             self._pressure.set()
 
     def ring_share(self) -> float:
@@ -104,16 +109,18 @@ class Housekeeping:
         store = self._store
         store.flush_states()
         target = Cursor(self._commits.durable_lsn, store.ring.durable)
+        log_bytes = self._commits.log_bytes
         if target == store.catalog.cursor:
             return
         change = await trio.to_thread.run_sync(store.seal, target)
         store.apply(change)
+        self._sealed_log_bytes = log_bytes
         self.seals += 1
         self._on_room()
 
     async def _drop(self) -> None:
-        for change in await trio.to_thread.run_sync(self._store.drop_deleted_channels):
-            self._store.apply(change)
+        for channel in await trio.to_thread.run_sync(self._store.deleted_channels):
+            self._store.apply(await trio.to_thread.run_sync(self._store.drop, channel))
 
     async def _run_publications(self) -> None:
         while True:
