@@ -8,7 +8,9 @@ connection goes through the arena as long as anything before it waits there.
 
 Two epoll sets: ``clients`` holds listeners and connections, ``outer`` holds ``clients`` and the committer's eventfd.
 trio waits on ``outer``. When ring and batch are full the reactor takes ``clients`` out of ``outer``: it stops reading,
-the kernel's windows fill, and the devices slow down. Nothing is dropped.
+the kernel's windows fill, and the devices slow down. Nothing is dropped. When that lasts (the disk is full, say) it
+becomes choosy: it reads again, but takes whoever brings a reading out of ``clients`` until there is room, so that
+everybody else is still answered.
 
 The lanes (http_lane, mqtt_lane) take the commonest traffic; whatever they decline goes, one packet at a time and in
 order, to the ``door`` (the MQTT session machine), or the whole HTTP connection moves to the HTTP server with the bytes
@@ -92,6 +94,7 @@ cdef enum:
     HTTP_REQUEST_BYTES_MAX = 4096   # the lane's head limit, besides the body
     REFUSALS = 32
     TOPIC_BYTES_CACHED_MAX = 512
+    CHOOSY_AFTER_DS = 10            # a commit that is slow is no reason yet
     LISTENER = 0xFFFFFFFF
 
 cdef int PAYLOAD_JSON = PayloadKind.JSON
@@ -188,7 +191,9 @@ cdef class Reactor:
     cdef int64_t current            # the connection in hand, -1 for none
     cdef bint current_freed
     cdef list stalled
-    cdef readonly bint is_full      # not reading
+    cdef readonly bint is_full      # somebody waits for room; not reading, unless choosy
+    cdef readonly bint is_choosy
+    cdef uint32_t full_since_ds
     cdef readonly bint is_draining
     cdef bint accepting
     cdef uint32_t route_version
@@ -428,8 +433,11 @@ cdef class Reactor:
 
     # ---- output
 
-    cdef int reply(self, uint32_t slot, const uint8_t* data, uint32_t length) except -1:
-        """Queue a reply in order: behind the batch that fills if anything waits there, else for the next send."""
+    cdef int reply(self, uint32_t slot, const uint8_t* data, uint32_t length, bint waits=True) except -1:
+        """Queue a reply in order: behind the batch that fills if it waits for it or stands behind one, else for now.
+
+        What says nothing about storing (a refusal, PINGRESP) does not wait: a slow or full disk is no reason for it.
+        """
         cdef Connection* c = &self.connections[slot]
         cdef Arena* arena
         cdef Reply* last
@@ -437,7 +445,7 @@ cdef class Reactor:
         cdef uint32_t size
         if c.flags & DEAF or length == 0:
             return 0
-        if c.pending == 0 and self.journal.is_empty() and self.current == slot:
+        if c.pending == 0 and (not waits or self.journal.is_empty()) and self.current == slot:
             if self.direct_bytes + length > self.direct_size:
                 self.flush_direct(slot)
                 if length > self.direct_size:
@@ -447,7 +455,7 @@ cdef class Reactor:
             return 0
         if self.current == slot and self.direct_bytes:
             self.flush_direct(slot)
-        if c.pending == 0 and self.journal.is_empty():
+        if c.pending == 0 and (not waits or self.journal.is_empty()):
             return self.deliver(slot, data, length)
         arena = &self.arenas[self.filling]
         if arena.used + length > arena.size:
@@ -544,7 +552,7 @@ cdef class Reactor:
         c.out = NULL
         c.out_at = 0
         c.flags &= ~BLOCKED
-        if c.flags & (ENDED | LEAVING | CLOSING):
+        if c.flags & (ENDED | LEAVING | CLOSING | STALLED):
             self.silence(slot)
         else:
             self.watch(self.clients, EPOLL_CTL_MOD, c.fd, EPOLLIN, (<uint64_t>c.generation << 32) | slot)
@@ -653,6 +661,9 @@ cdef class Reactor:
         """No room in batch or ring: this connection keeps its bytes, and nobody is read until there is room."""
         self.connections[slot].flags |= STALLED
         self.stalled.append((slot, self.connections[slot].generation))
+        self.stalls += 1
+        if self.is_choosy and not self.connections[slot].flags & BLOCKED:
+            self.silence(slot)
         self.set_full(True)
         return 0
 
@@ -660,9 +671,29 @@ cdef class Reactor:
         if full == self.is_full:
             return 0
         self.is_full = full
-        if full:
-            self.stalls += 1
+        self.is_choosy = False
+        self.full_since_ds = self.now_ds
         self.watch(self.outer, EPOLL_CTL_MOD, self.clients, 0 if full else EPOLLIN, 1)
+        return 0
+
+    cdef int set_choosy(self, bint choosy) except -1:
+        """While full: whether those are read who have not brought a reading yet."""
+        if choosy == self.is_choosy:
+            return 0
+        self.is_choosy = choosy
+        for slot, generation in self.stalled:
+            if choosy and self.connections[<uint32_t>slot].generation == generation:
+                if not self.connections[<uint32_t>slot].flags & BLOCKED:
+                    self.silence(slot)
+        self.watch(self.outer, EPOLL_CTL_MOD, self.clients, EPOLLIN if choosy else 0, 1)
+        return 0
+
+    cdef int attend(self, uint32_t slot) except -1:
+        """Read again from who was silenced for want of room."""
+        cdef Connection* c = &self.connections[slot]
+        if c.flags & SILENT and not c.flags & (CLOSING | LEAVING | ENDED | BLOCKED | STALLED):
+            c.flags &= ~SILENT
+            self.watch(self.clients, EPOLL_CTL_ADD, c.fd, EPOLLIN, (<uint64_t>c.generation << 32) | slot)
         return 0
 
     cdef int64_t append(self, int kind, uint32_t device, uint32_t channel, const uint8_t* tag, uint32_t tag_bytes,
@@ -704,7 +735,7 @@ cdef class Reactor:
                 if frame[0] >> 4 == 3:
                     verdict = self.publish(slot, frame, <uint32_t>size)
                 elif frame[0] == 0xC0 and size == 2:
-                    self.reply(slot, b"\xd0\x00", 2)
+                    self.reply(slot, b"\xd0\x00", 2, False)
                     verdict = 1
             if verdict < 0:
                 verdict = self.ask_door(slot, frame, <uint32_t>size)
@@ -764,7 +795,7 @@ cdef class Reactor:
             self.mqtt_refusals[-answer] += 1
         if packet.qos1:
             puback[0], puback[1], puback[2], puback[3] = 0x40, 2, packet.packet_id[0], packet.packet_id[1]
-            self.reply(slot, puback, 4)
+            self.reply(slot, puback, 4, answer >= 0)
         return 1
 
     cdef int cache_route(self, Connection* c, const uint8_t* key, uint32_t key_bytes, route) except -1:
@@ -881,7 +912,7 @@ cdef class Reactor:
             self.http_stored += 1
         else:
             self.http_refusals[-answer] += 1
-        self.reply(slot, <const uint8_t*><const char*>text, <uint32_t>len(text))
+        self.reply(slot, <const uint8_t*><const char*>text, <uint32_t>len(text), answer >= 0)
         if post.close:
             self.connections[slot].flags |= CLOSING
         return 1
@@ -902,7 +933,7 @@ cdef class Reactor:
                 self.complete()
         if self.stalled:
             self.resume()
-        if not self.is_full:
+        if not self.is_full or self.is_choosy:
             count = epoll_wait(self.clients, events, EVENTS_MAX, 0)
             for i in range(count):
                 data = events[i].data.u64
@@ -916,7 +947,7 @@ cdef class Reactor:
                     continue
                 if self.connections[slot].flags & BLOCKED:
                     self.on_writable(slot)
-                elif not self.is_full:
+                elif not self.is_full or self.is_choosy:
                     self.on_readable(slot)
         self.submit()
 
@@ -930,17 +961,19 @@ cdef class Reactor:
         if self.is_draining:
             return 0
         waiting, self.stalled = self.stalled, []
-        self.set_full(False)
         for number, (slot, generation) in enumerate(waiting):
-            if self.is_full:
-                self.stalled.extend(waiting[number:])
-                break
+            if self.stalled:
+                self.stalled.extend(waiting[number:])       # still no room
+                return 0
             if self.connections[<uint32_t>slot].generation != generation:
                 continue
             self.connections[<uint32_t>slot].flags &= ~STALLED
             self.process(slot, 0)
             if self.connections[<uint32_t>slot].generation == generation:
+                self.attend(slot)
                 self.settle(slot)
+        if not self.stalled:
+            self.set_full(False)
         return 0
 
     cdef int submit(self) except -1:
@@ -978,6 +1011,9 @@ cdef class Reactor:
         self.set_time(now_s, now_us)
         self.set_accepting(True)
         if self.is_full:
+            if not self.is_draining and self.now_ds - self.full_since_ds > CHOOSY_AFTER_DS:
+                # Half of the input is left for what the silenced ones have brought already.
+                self.set_choosy(self.input_bytes < self.input_bytes_max // 2)
             return                      # nobody's silence is their own fault now
         for slot in range(self.connections_used):
             c = &self.connections[slot]
@@ -1047,6 +1083,7 @@ cdef class Reactor:
         self.stop_listening()
         self.is_draining = True
         self.set_full(True)
+        self.set_choosy(False)
 
     def close_all(self):
         """The end: every connection is let go."""

@@ -437,6 +437,8 @@ class Connection:
 
     async def _read(self) -> None:
         while True:
+            # Called off although the socket has become readable: what is not read is not begun, and owes no answer.
+            await trio.lowlevel.checkpoint_if_cancelled()
             try:
                 data = self._socket.recv(RECV_BYTES)
                 break

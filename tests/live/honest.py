@@ -32,6 +32,7 @@ class Honest(threading.Thread):
         self.slowest_s = 0.0
         self.problem: Exception | None = None
         self.is_stopping = threading.Event()
+        self.is_qos_2 = talk is paho_qos_2
         self._talk = talk
         daemon.add_device(self.device, number)
 
@@ -80,14 +81,19 @@ def _paho(client: Honest, qos: int) -> None:
     user = client.daemon_process.user
     device = paho.Client(paho.CallbackAPIVersion.VERSION2, client.device)
     device.username_pw_set(user["user_id"], user["device_token"])
+    lost: list[object] = []
+    device.on_disconnect = lambda *_: lost.append(1)
     device.connect("127.0.0.1", client.daemon_process.port("mqtt"))
     device.loop_start()
     try:
         for (number,) in client.numbers():
             message = device.publish(client.topic, str(number), qos)
-            message.wait_for_publish(ANSWER_S)
-            if not message.is_published():
-                raise TimeoutError(f"{number} was not acknowledged")
+            end = time.monotonic() + ANSWER_S
+            while message.rc == paho.MQTT_ERR_SUCCESS and not (message.is_published() or lost):
+                message.wait_for_publish(0.2)
+                assert time.monotonic() < end, f"{number} was not acknowledged"
+            if message.rc != paho.MQTT_ERR_SUCCESS or not message.is_published():
+                raise ConnectionAbortedError
     finally:
         device.disconnect()
         device.loop_stop()
@@ -126,6 +132,11 @@ def http_per_reading(client: Honest) -> None:
     _http(client, lambda number: str(number).encode(), is_new=True)
 
 
+def http_padded(client: Honest) -> None:
+    """The log keeps a reading as it was sent: these fill it quickly."""
+    _http(client, lambda number: b"%d" % number + b" " * 60_000, is_new=False)
+
+
 def http_chunked(client: Honest) -> None:
     _http(client, lambda number: iter([b" ", b"%d" % number]), is_new=False)
 
@@ -140,6 +151,8 @@ def _http(client: Honest, body: Callable[[int], Any], *, is_new: bool) -> None:
             fields = client.fields | ({"Transfer-Encoding": "chunked"} if chunked else {})
             connection.request("POST", "/post_v2/", content, fields, encode_chunked=chunked)
             reply = connection.getresponse()
+            if reply.status == 503:
+                raise ConnectionAbortedError("the daemon is stopping")
             assert (reply.status, reply.read()) == (200, b"OK")
             if is_new:
                 connection.close()

@@ -17,7 +17,7 @@ from tests.daemon import Daemon
 from tests.live.honest import EVERY_KIND, Honest
 from tests.twins.mqtt_packets import connect
 
-CONNECTIONS = 1_600  # of each crowd
+CONNECTIONS = 3_000  # of each crowd
 CROWD_S = 60
 # The slowest acknowledgement that an honest client may see, besides the disk's own time: some disks take a nap now and
 # then. Most come within a few milliseconds.
@@ -51,14 +51,12 @@ def memory(daemon: Daemon, which: str) -> int:
     return int(found[1]) << 10
 
 
-def descriptors(daemon: Daemon) -> int:
-    return len(list(Path(f"/proc/{daemon.process.pid}/fd").iterdir()))
-
-
-def metric(daemon: Daemon, name: str) -> float:
-    found = re.search(rf"(?m)^{re.escape(name)} (\S+)$", daemon.request("GET", "/metrics")[1])
-    assert found is not None, name
-    return float(found[1])
+def sockets(daemon: Daemon) -> int:
+    count = 0
+    for descriptor in Path(f"/proc/{daemon.process.pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed since it was listed
+            count += descriptor.readlink().name.startswith("socket:")
+    return count
 
 
 def crowd(daemon: Daemon, speaks: str, user: dict[str, str]) -> subprocess.Popen[str]:
@@ -87,7 +85,7 @@ def test_a_hostile_afternoon(daemon: Daemon) -> None:
     clients = [Honest(daemon, number, talk) for number, talk in enumerate(EVERY_KIND, 10)]
     for client in clients:
         assert client.stored() == []  # and DuckDB has all its threads and files
-    before_bytes, before_descriptors = memory(daemon, "VmRSS"), descriptors(daemon)
+    before_bytes, before_sockets = memory(daemon, "VmRSS"), sockets(daemon)
 
     for client in clients:
         client.start()
@@ -106,16 +104,16 @@ def test_a_hostile_afternoon(daemon: Daemon) -> None:
 
     for counts in done:
         assert counts["connections"] >= CONNECTIONS
-        assert counts["announcements refused"] > 40
+        assert counts["announcements refused"] > 50
         assert counts["endless heads refused"] > 0
         assert "endless heads taken" not in counts
     assert [(client.name, client.problem) for client in clients if client.problem] == []
-    disk_s = metric(daemon, "thingscale_commit_seconds_sum")
+    disk_s = daemon.metric("thingscale_commit_seconds_sum")
     for client in clients:
         assert client.slowest_s < PROMPT_S + disk_s, client.name
         assert client.stored() == list(range(client.acknowledged)), client.name
-    daemon.wait_until(lambda: descriptors(daemon) <= before_descriptors)
-    assert metric(daemon, 'thingscale_connections{protocol="mqtt"}') == 0
+    daemon.wait_until(lambda: sockets(daemon) <= before_sockets)
+    assert daemon.metric('thingscale_connections{protocol="mqtt"}') == 0
     assert memory(daemon, "VmHWM") - before_bytes < GROWTH_BYTES_MAX
     log = daemon.log.read_text()
     assert "Traceback" not in log
@@ -143,25 +141,25 @@ HALF_OPEN = {
     ),
 }
 HALF_OPEN_EACH = 40
-LET_GO_S = 15.0  # the short time-outs, once in the lane and once in the HTTP server, and the sweeps between
+LET_GO_S = 30.0  # the short time-outs, once in the lane and once in the HTTP server, and the sweeps between
 
 
 def test_half_open_clients_are_let_go_with_a_word(daemon: Daemon) -> None:
-    before = descriptors(daemon)
-    with contextlib.ExitStack() as sockets:
+    before = sockets(daemon)
+    with contextlib.ExitStack() as clients:
         kinds = {
-            sockets.enter_context(socket.create_connection(("127.0.0.1", daemon.port(speaks)), 5)): kind
+            clients.enter_context(socket.create_connection(("127.0.0.1", daemon.port(speaks)), 5)): kind
             for speaks in HALF_OPEN
             for kind in HALF_OPEN[speaks] * HALF_OPEN_EACH
         }
         for client, (sent, _) in kinds.items():
             client.sendall(sent)
-        assert descriptors(daemon) >= before + len(kinds) // 2
+        assert sockets(daemon) >= before + len(kinds) // 2
         for client, received in received_until_closed(list(kinds), LET_GO_S):
             sent, expected = kinds[client]
             assert received.startswith(expected), (sent[:40], received)
             assert bool(received) is bool(expected), (sent[:40], received)
-    daemon.wait_until(lambda: descriptors(daemon) <= before)
+    daemon.wait_until(lambda: sockets(daemon) <= before)
 
 
 def received_until_closed(

@@ -89,6 +89,14 @@ def test_a_refused_payload_leaves_no_trace() -> None:
     assert append(journal, b'{"a":1,"c":2}') == -Refusal.TOO_MANY_STREAMS
 
 
+def test_a_channel_has_a_bounded_number_of_tags() -> None:
+    journal = open_journal(limits=Limits(tags_per_channel_max=2))
+    assert [append(journal, b"1", tag=tag) for tag in (b"a", b"b", b"a", b"")] == [0, 1, 2, 3]
+    assert append(journal, b'{"new":1}', tag=b"c") == -Refusal.TOO_MANY_TAGS
+    assert (journal.schema.tag_count, journal.schema.stream_count(1)) == (2, 1)
+    assert append(journal, b"1", tag=b"b") == 4
+
+
 def test_the_last_of_duplicate_keys_wins() -> None:
     journal = open_journal()
     append(journal, b'{"a":1,"b":true,"a":"x","a":"yy"}')

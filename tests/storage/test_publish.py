@@ -19,7 +19,7 @@ BATCHES = st.lists(messages(channels=(1, 2), days=(0, 1)).filter(len), min_size=
 DAY = NOON_US // DAY_US
 
 
-@settings(max_examples=25)
+@settings(max_examples=20)
 @given(BATCHES, st.integers(1, 40), st.sampled_from([1, 3, 65_536]), st.sampled_from([16, 1 << 26]))
 def test_what_is_published_is_what_was_sent(
     batches: list[list[Sent]], part_rows_max: int, group_rows: int, group_text_bytes: int
@@ -130,7 +130,7 @@ def test_a_column_that_no_sealed_row_has_is_in_no_file_yet(tmp_path: Path) -> No
         assert file.columns == 1
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(st.lists(messages().filter(len), min_size=2, max_size=5))
 def test_a_column_has_one_physical_type_in_every_file(batches: list[list[Sent]]) -> None:
     with TemporaryDirectory() as directory, House(Path(directory)) as house:

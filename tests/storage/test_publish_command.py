@@ -11,7 +11,6 @@ import pytest
 from tests.daemon import Daemon
 from tests.storage.published_files import description
 
-
 SMALL = {"THINGSCALE_STORAGE_SEGMENT_BYTES": str(4 << 20), "THINGSCALE_STORAGE_RING_ROWS": str(1 << 16)}
 
 

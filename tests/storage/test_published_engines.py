@@ -95,7 +95,7 @@ def of_channel_1(house: House) -> list[Row]:
     return [row for row in house.filled.rows if row.channel == 1]
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(st.lists(messages(days=(0, 1)).filter(len), min_size=1, max_size=3))
 def test_every_engine_reads_what_was_sent(batches: list[list[Sent]]) -> None:
     with TemporaryDirectory() as directory, House(Path(directory), part_rows_max=5) as house:

@@ -66,7 +66,7 @@ def test_any_single_failing_call_loses_nothing_and_doubles_nothing(place: Path, 
                 assert house.refused == (0 if is_over else 1)
         assert error == errno.ENOSPC or is_over == (outcome is None)
         outcomes.add(outcome)
-        again(disk, rows, house.acknowledged if house else 0, goes_on=n % 3 == 0)
+        again(disk, rows, house.acknowledged if house else 0, goes_on=n % 6 == 0)
         shutil.rmtree(disk.data)
         if is_over:
             assert n > 50
