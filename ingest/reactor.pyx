@@ -193,7 +193,7 @@ cdef class Reactor:
     cdef list stalled
     cdef readonly bint is_full      # somebody waits for room; not reading, unless choosy
     cdef readonly bint is_choosy
-    cdef uint32_t full_since_ds
+    cdef uint32_t full_since_ds     # the last time that is_full changed
     cdef readonly bint is_draining
     cdef bint accepting
     cdef uint32_t route_version
@@ -242,7 +242,8 @@ cdef class Reactor:
         self.route_version = 1
         self.began_s = now_s
         self.packet_bytes_max = options.packet_bytes_max
-        self.payload_bytes_max = options.payload_bytes_max
+        # A request that the lane waits for has to fit beside one recv in the buffer; h11 takes the larger ones.
+        self.payload_bytes_max = min(options.payload_bytes_max, RECV_BYTES - HTTP_REQUEST_BYTES_MAX)
         self.patience_connect_ds = <uint32_t>(options.connect_timeout_s * 10)
         self.patience_http_ds = <uint32_t>(options.http_idle_s * 10)
         self.patience_partial_ds = <uint32_t>(options.partial_timeout_s * 10)
@@ -1019,9 +1020,10 @@ cdef class Reactor:
             c = &self.connections[slot]
             if c.speaks == NOBODY or c.patience_ds == 0 or c.pending or c.flags & STALLED:
                 continue
-            late = self.now_ds - c.last_input_ds > c.patience_ds
+            # While nobody was read nobody could be heard: patience begins again with the reading.
+            late = self.now_ds - max(c.last_input_ds, self.full_since_ds) > c.patience_ds
             if c.rest_bytes and not c.flags & BLOCKED and (
-                    late or self.now_ds - c.rest_since_ds > self.patience_partial_ds):
+                    late or self.now_ds - max(c.rest_since_ds, self.full_since_ds) > self.patience_partial_ds):
                 # A packet or request that does not come to its end. For HTTP the server has an answer to that.
                 self.timeouts += 1
                 if c.speaks == HTTP:

@@ -51,6 +51,23 @@ def test_a_moment_without_room_is_waited_out() -> None:
     house.close()
 
 
+def test_patience_begins_again_when_there_is_room() -> None:
+    house = House(rows=ROWS)
+    quiet, client = house.mqtt(), house.mqtt()
+    client.sendall(READINGS)
+    house.until(lambda: house.reactor.is_full)
+    house.now += 200  # more than anybody's keepalive
+    make_room(house)
+    house.until(lambda: not house.reactor.is_full)
+    house.reactor.tick(house.now, 0)
+    quiet.sendall(b"\xc0\x00")
+    assert house.read(quiet, 2) == b"\xd0\x00"
+    house.now += 91
+    house.reactor.tick(house.now, 0)
+    assert house.is_closed(quiet)
+    house.close()
+
+
 def test_who_asks_something_else_is_answered(full: tuple[House, socket.socket]) -> None:
     house, _ = full
     assert house.reactor.is_choosy
