@@ -127,6 +127,7 @@ cdef struct Connection:
     uint32_t last_input_ds      # deciseconds since the reactor began
     uint32_t rest_since_ds      # when rest stopped being empty
     uint32_t patience_ds        # silence allowed; 0 is for ever
+    int64_t next_seq            # behind its last reading
 
 
 cdef struct Reply:
@@ -437,7 +438,7 @@ cdef class Reactor:
     cdef int reply(self, uint32_t slot, const uint8_t* data, uint32_t length, bint waits=True) except -1:
         """Queue a reply in order: behind the batch that fills if it waits for it or stands behind one, else for now.
 
-        What says nothing about storing (a refusal, PINGRESP) does not wait: a slow or full disk is no reason for it.
+        What says nothing about storing (a refusal, say) does not wait: a slow or full disk is no reason for it.
         """
         cdef Connection* c = &self.connections[slot]
         cdef Arena* arena
@@ -446,7 +447,7 @@ cdef class Reactor:
         cdef uint32_t size
         if c.flags & DEAF or length == 0:
             return 0
-        if c.pending == 0 and (not waits or self.journal.is_empty()) and self.current == slot:
+        if c.pending == 0 and (not waits or (self.journal.is_empty() and not self.journal.out)) and self.current == slot:
             if self.direct_bytes + length > self.direct_size:
                 self.flush_direct(slot)
                 if length > self.direct_size:
@@ -456,7 +457,7 @@ cdef class Reactor:
             return 0
         if self.current == slot and self.direct_bytes:
             self.flush_direct(slot)
-        if c.pending == 0 and (not waits or self.journal.is_empty()):
+        if c.pending == 0 and (not waits or (self.journal.is_empty() and not self.journal.out)):
             return self.deliver(slot, data, length)
         arena = &self.arenas[self.filling]
         if arena.used + length > arena.size:
@@ -736,7 +737,8 @@ cdef class Reactor:
                 if frame[0] >> 4 == 3:
                     verdict = self.publish(slot, frame, <uint32_t>size)
                 elif frame[0] == 0xC0 and size == 2:
-                    self.reply(slot, b"\xd0\x00", 2, False)
+                    # It says that what came before is durable, which is all that a client with QoS 0 can learn.
+                    self.reply(slot, b"\xd0\x00", 2, c.next_seq > self.journal.ring.durable)
                     verdict = 1
             if verdict < 0:
                 verdict = self.ask_door(slot, frame, <uint32_t>size)
@@ -792,6 +794,7 @@ cdef class Reactor:
         self.mqtt_received += 1
         if answer >= 0:
             self.mqtt_stored += 1
+            self.connections[slot].next_seq = answer + 1
         else:
             self.mqtt_refusals[-answer] += 1
         if packet.qos1:

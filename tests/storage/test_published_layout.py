@@ -92,8 +92,8 @@ def test_statistics_are_right_when_the_wall_clock_was_set_back(
     metadata = pq.read_metadata(file.path)
     for i, group in enumerate(groups(file.path)):
         statistics = metadata.row_group(i).column(1).statistics
-        times = [at_us for _, at_us, _ in group]
-        assert (statistics.min_raw, statistics.max_raw) == (min(times), max(times))
+        found = [at_us for _, at_us, _ in group]
+        assert (statistics.min_raw, statistics.max_raw) == (min(found), max(found))
 
 
 def test_a_row_group_ends_when_it_has_enough_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

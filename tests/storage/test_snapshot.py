@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -207,7 +208,7 @@ def test_snapshots_are_right_while_other_threads_seal_publish_and_read(house: St
     with ThreadPoolExecutor(1) as worker, ThreadPoolExecutor(3) as readers:
         for turn in count():
             if not all(house.append() for _ in range(3)):
-                under_way = [each[2] for each in reading]
+                under_way: list[Future[Any]] = [each[2] for each in reading]
                 wait(under_way if work is None else [work, *under_way], return_when=FIRST_COMPLETED)
             house.commit()
             if work is None:

@@ -74,7 +74,7 @@ def test_a_kill_while_the_store_is_opened_again_loses_nothing(place: Path) -> No
     """The first kill leaves something to be cleared away: half a publication, a drop whose files are still there."""
     life = Life(empty(place), [], 0)
     life.run()
-    for disk, rows, acknowledged in life.pictures[::7]:
+    for disk, rows, acknowledged in life.pictures[::10]:
         second = Life(disk, rows, acknowledged, 1, 2, 3, 4)
         second.run()
         for picture in second.pictures:
