@@ -447,7 +447,9 @@ cdef class Reactor:
         cdef uint32_t size
         if c.flags & DEAF or length == 0:
             return 0
-        if c.pending == 0 and (not waits or (self.journal.is_empty() and not self.journal.out)) and self.current == slot:
+        if waits and self.journal.is_empty() and not self.journal.out:
+            waits = False
+        if c.pending == 0 and not waits and self.current == slot:
             if self.direct_bytes + length > self.direct_size:
                 self.flush_direct(slot)
                 if length > self.direct_size:
@@ -457,7 +459,7 @@ cdef class Reactor:
             return 0
         if self.current == slot and self.direct_bytes:
             self.flush_direct(slot)
-        if c.pending == 0 and (not waits or (self.journal.is_empty() and not self.journal.out)):
+        if c.pending == 0 and not waits:
             return self.deliver(slot, data, length)
         arena = &self.arenas[self.filling]
         if arena.used + length > arena.size:
