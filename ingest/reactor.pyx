@@ -97,6 +97,9 @@ cdef enum:
     CHOOSY_AFTER_DS = 10            # a commit that is slow is no reason yet
     LISTENER = 0xFFFFFFFF
 
+# A commit that took longer than reading all who are ready does.
+cdef double SLOW_COMMIT_S = 0.002
+
 cdef int PAYLOAD_JSON = PayloadKind.JSON
 cdef int PAYLOAD_FORM = PayloadKind.FORM
 cdef int TOO_MANY_REQUESTS = Refusal.TOO_MANY_REQUESTS
@@ -926,15 +929,28 @@ cdef class Reactor:
     # ---- the turn
 
     def turn(self, double now_s, int64_t now_us):
-        """Do everything that is ready; never blocks. now_s is monotonic, now_us the wall clock's UTC."""
-        cdef epoll_event[EVENTS_MAX] events
-        cdef int count, i
-        cdef uint32_t slot, generation
-        cdef uint64_t data
+        """Do everything that is ready; never blocks. now_s is monotonic, now_us the wall clock's UTC.
+
+        What becomes ready meanwhile is taken, too, until a turn's share of events is used up: going out to trio and
+        coming back costs 15 µs.
+        """
+        cdef int events = 0, found
         self.turns += 1
         self.set_time(now_s, now_us)
-        count = epoll_wait(self.outer, events, 2, 0)
-        for i in range(count):
+        while events < EVENTS_MAX:
+            found = self.round()
+            if found == 0:
+                break
+            events += found
+
+    cdef int round(self) except -1:
+        """One look at who is ready; how many were."""
+        cdef epoll_event[EVENTS_MAX] events
+        cdef int count, found, i
+        cdef uint32_t slot, generation
+        cdef uint64_t data
+        found = epoll_wait(self.outer, events, 2, 0)
+        for i in range(found):
             if events[i].data.u64 == 2:
                 self.complete()
         if self.stalled:
@@ -955,7 +971,9 @@ cdef class Reactor:
                     self.on_writable(slot)
                 elif not self.is_full or self.is_choosy:
                     self.on_readable(slot)
+            found += max(count, 0)
         self.submit()
+        return found
 
     cdef void set_time(self, double now_s, int64_t now_us):
         self.now_s = now_s
@@ -997,12 +1015,16 @@ cdef class Reactor:
         return 0
 
     cdef int complete(self) except -1:
-        """The committer has finished: send what waited for it, and give it the next batch first."""
+        """The committer has finished: send what waited for it.
+
+        A slow disk gets the next batch before that, so that it never idles. A fast one gets it at the end of the turn,
+        when all who are ready have been read: fewer, larger commits cost less CPU (at one in flight 5 % of all).
+        """
         cdef Arena* arena = &self.arenas[self.waiting]
         completed = self.commits.complete_nowait()
         if completed is None:
             return 0
-        if not self.journal.is_empty():
+        if completed.elapsed_s > SLOW_COMMIT_S:
             self.submit()
         self.send_replies(arena)
         if self.on_completed is not None:

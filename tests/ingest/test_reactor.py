@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from ingest.reactor import Options, Reactor
+from storage.commit import Completed
 from storage.journal import Batch, Journal, Limits
 from storage.kinds import PayloadKind, Refusal
 from storage.ring import Ring
@@ -56,13 +57,16 @@ class HeldCommits:
         self.fileno = os.eventfd(0, os.EFD_NONBLOCK)
         self.out: Batch | None = None
         self.batches = 0
+        self.entries: list[int] = []  # of each batch
         self.held = False
+        self.elapsed_s = 0.0
 
     def submit_nowait(self) -> bool:
         self.out = self.journal.take_batch()
         if self.out is None:
             return False
         self.batches += 1
+        self.entries.append(self.out.entries)
         if not self.held:
             self.finish()
         return True
@@ -71,13 +75,13 @@ class HeldCommits:
         if self.out is not None:
             os.eventfd_write(self.fileno, 1)
 
-    def complete_nowait(self) -> Batch | None:
+    def complete_nowait(self) -> Completed | None:
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self.fileno)
             out, self.out = self.out, None
             assert out is not None
             self.journal.release(out)
-            return out
+            return Completed(1, out.next_seq, out.entries, [], self.elapsed_s)
         return None
 
 
@@ -264,6 +268,24 @@ def test_what_was_taken_together_is_committed_together(house: House) -> None:
     time.sleep(0.01)
     house.until(lambda: house.journal.ring.durable == 50)
     assert house.commits.batches - before <= 5
+
+
+@pytest.mark.parametrize(("elapsed_s", "entries"), [(0.0001, [1, 2]), (0.1, [1, 1, 1])], ids=["fast", "slow"])
+def test_a_fast_disk_gets_larger_batches_and_a_slow_one_never_idles(
+    house: House, elapsed_s: float, entries: list[int]
+) -> None:
+    clients = [house.mqtt() for _ in range(3)]
+    house.commits.held, house.commits.elapsed_s = True, elapsed_s
+    del house.commits.entries[:]
+    for count, client in enumerate(clients[:2]):
+        client.sendall(publish(b"1"))
+        house.until(lambda count=count: house.rows == count + 1)
+    clients[2].sendall(publish(b"1"))
+    time.sleep(0.01)
+    house.commits.held = False
+    house.commits.finish()
+    house.until(lambda: house.journal.ring.durable == 3)
+    assert house.commits.entries == entries
 
 
 def test_connect_and_publish_in_one_segment_are_one_after_the_other(house: House) -> None:

@@ -5,6 +5,7 @@ import os
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from storage.commit import Completed
 from storage.journal import Batch, Journal, Limits, State
 from storage.kinds import Kind
 from storage.registry import DeviceLimitError
@@ -96,7 +97,7 @@ class Keeper:
             os.eventfd_write(self.fileno, 1)
         return self._out is not None
 
-    def complete_nowait(self) -> Batch | None:
+    def complete_nowait(self) -> Completed | None:
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self.fileno)
             out, self._out = self._out, None
@@ -105,7 +106,7 @@ class Keeper:
             self.states += [(state.device, state.payload) for state in states]
             self.rows += self._read(out.first_seq, out.next_seq)
             self.journal.ring.mark_sealed(out.next_seq)
-            return out
+            return Completed(1, out.next_seq, out.entries, states, 0.0)
         return None
 
     def commit(self) -> int:
