@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 from storage.block import Block
 from storage.kinds import Kind
 from storage.pivot import gather_text, spread
-from storage.schema import Schema
-from storage.wide import distinct
 
 FIELDS: Final = (
     pa.field("channel_id", pa.uint32(), nullable=False),
@@ -86,22 +84,16 @@ def cell_rows(block: Block) -> NDArray[np.int64]:
     return np.maximum(np.diff(block.cell_start), 1)
 
 
-def kinds_of(block: Block, schema: Schema) -> NDArray[np.uint8]:
-    """The Kind of each cell."""
-    known, index = distinct(block.column)
-    return np.array([schema.column(column).kind for column in known.tolist()], np.uint8)[index]
-
-
-def text_bytes(block: Block, kinds: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """The length of each cell's text, 0 where it has none."""
+def text_bytes(block: Block, kinds: NDArray[np.uint8]) -> NDArray[np.int64] | None:
+    """The length of each cell's text, 0 where it has none; None when no cell has any."""
     is_text = (kinds == Kind.TEXT) | (kinds == Kind.JSON)
     if not is_text.any():
-        return np.zeros(len(kinds), np.int64)
+        return None
     return np.where(is_text, (block.value >> np.uint64(40)).astype(np.int64), 0)
 
 
 def cell_batch(block: Block, kinds: NDArray[np.uint8]) -> pa.RecordBatch:
-    """The block as rows of FIELDS; kinds as kinds_of gives them."""
+    """The block as rows of FIELDS; kinds is each cell's Kind."""
     (channel, seq, at_us, device, tag, column, value), bitmaps, counts = spread(block, kinds)
     rows = len(seq)
     whole = [

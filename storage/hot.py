@@ -35,7 +35,6 @@ from storage.cells import (
     block_of,
     cell_batch,
     cell_rows,
-    kinds_of,
     slice_rows,
     split_cells,
     text_bytes,
@@ -44,7 +43,7 @@ from storage.cover import DAY_US, TEMPORARY, HotFile, HotSegment
 from storage.disk import Disk, DiskFullError
 from storage.kinds import Kind
 from storage.schema import Schema
-from storage.wide import distinct
+from storage.wide import distinct, distinct_ids
 
 FORMAT: Final = 1
 METADATA_KEY: Final = "thingscale.hot"
@@ -96,10 +95,11 @@ def write_hot(path: Path, blocks: Iterator[Block], schema: Schema, names: Names,
             store_schema=False,
         ) as writer:
             segments, meanings = Segments(path), Meanings()
+            kinds_by_column = schema.kinds()
             for block in blocks:
                 meanings.add(block)
                 for part in split_cells(block, GROUP_CELLS):
-                    kinds = kinds_of(part, schema)
+                    kinds = kinds_by_column[part.column]
                     writer.write_batch(cell_batch(part, kinds))
                     segments.add(part, kinds)
             writer.add_key_value_metadata({METADATA_KEY: meanings.describe(schema, names)})
@@ -134,7 +134,7 @@ class Meanings:
 
     def add(self, block: Block) -> None:
         for name, known in self._ids.items():
-            known.update(distinct(getattr(block, name))[0].tolist())
+            known.update(distinct_ids(getattr(block, name)).tolist())
 
     def describe(self, schema: Schema, names: Names) -> str:
         """JSON, see docs/formats/hot.md."""
@@ -157,6 +157,14 @@ class Meanings:
         )
 
 
+def segment_edges(block: Block) -> list[int]:
+    """Where channel or day change, with both ends."""
+    changes = np.diff(block.channel) != 0
+    if block.at_us.min() // DAY_US != block.at_us.max() // DAY_US:
+        changes |= np.diff(block.at_us // DAY_US) != 0
+    return [0, *(np.flatnonzero(changes) + 1).tolist(), len(block)]
+
+
 class Segments:
     """The segments of a file that is being written."""
 
@@ -168,32 +176,32 @@ class Segments:
 
     def add(self, block: Block, kinds: NDArray[np.uint8]) -> None:
         """The next rows of the file, with each cell's Kind."""
-        day = block.at_us // DAY_US
-        changes = (np.diff(block.channel) != 0) | (np.diff(day) != 0)
-        edges = [0, *(np.flatnonzero(changes) + 1).tolist(), len(block)]
-        cells = np.concatenate([[0], np.cumsum(cell_rows(block))]) + self._cells
-        text = np.concatenate([[0], np.cumsum(text_bytes(block, kinds))])[block.cell_start]
-        size = text + CELL_BYTES * block.cell_start + ROW_BYTES * np.arange(len(block) + 1)
-        for first, last in itertools.pairwise(edges):
+        is_empty = block.cell_start[1:] == block.cell_start[:-1]
+        has_empty = bool(is_empty.any())
+        text = text_bytes(block, kinds)
+        for first, last in itertools.pairwise(segment_edges(block)):
+            begin, end = block.cell_start[[first, last]].tolist()
+            cells = end - begin + (int(np.count_nonzero(is_empty[first:last])) if has_empty else 0)
+            size = CELL_BYTES * (end - begin) + ROW_BYTES * (last - first)
             segment = HotSegment(
                 path=self._path,
                 channel=int(block.channel[first]),
-                day=int(day[first]),
-                first_cell=int(cells[first]),
-                cells=int(cells[last] - cells[first]),
+                day=int(block.at_us[first]) // DAY_US,
+                first_cell=self._cells,
+                cells=cells,
                 rows=last - first,
                 first_us=int(block.at_us[first]),
                 last_us=int(block.at_us[last - 1]),
                 first_seq=int(block.seq[first:last].min()),
                 next_seq=int(block.seq[first:last].max()) + 1,
-                bytes=int(size[last] - size[first]),
+                bytes=size + (0 if text is None else int(text[begin:end].sum())),
             )
+            self._cells += cells
             previous = self._found[-1] if self._found else None
             if previous and (previous.channel, previous.day) == (segment.channel, segment.day):
                 self._found[-1] = _joined(previous, segment)
             else:
                 self._found.append(segment)
-        self._cells = int(cells[-1])
         if not block.tag.any():
             return
         tags, index = distinct(block.tag)

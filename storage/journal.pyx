@@ -174,7 +174,8 @@ cdef class Journal:
                      uint32_t* text_bytes) except -1:
         """Give every member its stream, drop those that a later one of the same name overrules, count the rest."""
         cdef uint32_t i
-        cdef int64_t found
+        cdef int64_t found, previous = -1
+        cdef int32_t expected
         cdef int refusal
         cdef Member* member
         cdef Member* overruled
@@ -183,13 +184,19 @@ cdef class Journal:
         self.stamp += 1
         for i in range(decoder.count):
             member = &decoder.members[i]
-            found = self.schema.find(channel, space, member.name, member.name_bytes)
-            if found < 0:
-                refusal = self.meet_streams(decoder, channel, streams_max)
-                if refusal:
-                    return refusal
+            expected = self.schema.expected(channel, previous)
+            if expected >= 0 and self.schema.is_named(expected, space, member.name, member.name_bytes):
+                found = expected
+            else:
                 found = self.schema.find(channel, space, member.name, member.name_bytes)
-                assert found >= 0
+                if found < 0:
+                    refusal = self.meet_streams(decoder, channel, streams_max)
+                    if refusal:
+                        return refusal
+                    found = self.schema.find(channel, space, member.name, member.name_bytes)
+                    assert found >= 0
+                self.schema.expect(channel, previous, <int32_t>found)
+            previous = found
             stream = &self.schema.streams[found]
             if stream.stamp == self.stamp:
                 overruled = &decoder.members[stream.position]

@@ -5,6 +5,9 @@ from numpy.typing import NDArray
 
 from storage.block import Block
 
+def present(ids: NDArray[np.uint32], low: int, span: int) -> NDArray[np.uint32]:
+    """The distinct ids in ascending order; span entries of memory. Raises and releases as ``rank`` does."""
+
 def rank(ids: NDArray[np.uint32], low: int, span: int) -> tuple[NDArray[np.uint32], NDArray[np.int32]]:
     """The distinct ids in ascending order, and each id's position among them; span entries of memory.
 
@@ -19,8 +22,8 @@ def spread(block: Block, kinds: NDArray[np.uint8]) -> tuple[list[NDArray[Any]], 
 
     Returns:
         channel, seq, at_us, device, tag, column and value (8 bytes) of each row; bitmaps, shape (4, bytes), of the
-        rows whose value is a number, an integer or boolean, a text or JSON, anything; how many bits each has.
-        Releases the GIL.
+        rows whose value is a number, an integer or boolean, a text or JSON, anything; how many bits each has (a
+        bitmap means nothing when that is none or all of the rows). Releases the GIL.
     """
 
 def pivot(

@@ -29,21 +29,35 @@ cdef tuple slot_table(column_ids):
     return low, table
 
 
-def rank(const uint32_t[::1] ids, uint32_t low, uint32_t span):
-    """Which ids of low .. low + span - 1 there are, and each one's position among them; see the stub."""
-    cdef Py_ssize_t rows = ids.shape[0], i
+cdef object marks(const uint32_t[::1] ids, uint32_t low, uint32_t span):
+    """1 for each of low .. low + span - 1 that is among the ids."""
     cdef uint32_t offset
-    cdef int32_t found = 0
-    place_out, index_out = np.zeros(span, np.int32), np.empty(rows, np.int32)
+    cdef Py_ssize_t i
+    place_out = np.zeros(span, np.int32)
     cdef int32_t[::1] place = place_out
-    cdef int32_t[::1] index = index_out
     with nogil:
-        for i in range(rows):
+        for i in range(ids.shape[0]):
             offset = ids[i] - low
             if offset >= span:
                 with gil:
                     raise IndexError("an id is out of the given range")
             place[offset] = 1
+    return place_out
+
+
+def present(const uint32_t[::1] ids, uint32_t low, uint32_t span):
+    """Which ids of low .. low + span - 1 there are; see the stub."""
+    return np.flatnonzero(marks(ids, low, span)).astype(np.uint32) + np.uint32(low)
+
+
+def rank(const uint32_t[::1] ids, uint32_t low, uint32_t span):
+    """Which ids of low .. low + span - 1 there are, and each one's position among them; see the stub."""
+    cdef Py_ssize_t rows = ids.shape[0], i
+    cdef int32_t found = 0
+    place_out, index_out = marks(ids, low, span), np.empty(rows, np.int32)
+    cdef int32_t[::1] place = place_out
+    cdef int32_t[::1] index = index_out
+    with nogil:
         for i in range(span):
             if place[i]:
                 found += 1
@@ -53,9 +67,14 @@ def rank(const uint32_t[::1] ids, uint32_t low, uint32_t span):
     return np.flatnonzero(place_out).astype(np.uint32) + np.uint32(low), index_out
 
 
+cdef inline int family_of(uint8_t kind) noexcept nogil:
+    """Which column of a hot file a cell stands in: 0 number, 1 integer, 2 text."""
+    return 0 if kind == NUMBER else 2 if kind == TEXT or kind == JSON else 1
+
+
 def spread(block, const uint8_t[::1] kinds):
     """One row per cell; see the stub."""
-    cdef Py_ssize_t rows = len(block.seq), i
+    cdef Py_ssize_t rows = len(block.seq), cells = len(kinds), i
     cdef const int64_t[::1] start = block.cell_start
     cdef const uint32_t[::1] column = block.column
     cdef const uint64_t[::1] value = block.value
@@ -64,52 +83,55 @@ def spread(block, const uint8_t[::1] kinds):
     cdef const uint32_t[::1] tag = block.tag
     cdef const int64_t[::1] seq = block.seq
     cdef const int64_t[::1] at = block.at_us
-    cdef int64_t total = len(kinds) + int(np.count_nonzero(np.diff(block.cell_start) == 0)), cell, k = 0
-    cdef int64_t width = (total + 7) // 8
+    cdef int64_t total = cells, stop, cell, k = 0
     cdef int64_t[4] counts
     cdef uint8_t bit
-    cdef int family
-    assert len(kinds) == len(block.column)
-    kinds_of_columns = np.uint32, np.int64, np.int64, np.uint32, np.uint32, np.uint32, np.uint64
-    wide = [np.empty(total, kind) for kind in kinds_of_columns]
+    assert cells == len(block.column)
+    counts[0] = counts[1] = counts[2] = 0
+    counts[3] = cells
+    with nogil:
+        for i in range(cells):
+            counts[family_of(kinds[i])] += 1
+        for i in range(rows):
+            total += start[i] == start[i + 1]
+    wide = [np.empty(total, kind) for kind in (np.uint32, np.int64, np.int64, np.uint32, np.uint32)]
     cdef uint32_t[::1] channels = wide[0]
     cdef int64_t[::1] seqs = wide[1]
     cdef int64_t[::1] times = wide[2]
     cdef uint32_t[::1] devices = wide[3]
     cdef uint32_t[::1] tags = wide[4]
-    cdef uint32_t[::1] columns = wide[5]
-    cdef uint64_t[::1] values = wide[6]
-    bitmaps_all = np.zeros((4, width), np.uint8)  # numbers, integers and booleans, texts, any
-    cdef uint8_t[:, ::1] bitmaps = bitmaps_all
-    counts[0] = counts[1] = counts[2] = counts[3] = 0
     with nogil:
         for i in range(rows):
-            cell = start[i]
-            while True:
+            stop = k + max(start[i + 1] - start[i], 1)  # a datapoint without cells takes a row, too
+            while k < stop:
                 channels[k] = channel[i]
                 seqs[k] = seq[i]
                 times[k] = at[i]
                 devices[k] = device[i]
                 tags[k] = tag[i]
-                if cell == start[i + 1]:  # a datapoint without cells
-                    columns[k] = 0
-                    values[k] = 0
-                    k += 1
-                    break
+                k += 1
+    assert k == total
+    bitmaps_all = np.zeros((4, (total + 7) // 8), np.uint8)  # numbers, integers and booleans, texts, any
+    if total in (counts[0], counts[1], counts[2]):
+        # Every value of one family, as a rule: the cells are the rows, and no bitmap is looked at.
+        bitmaps_all[:] = 0xFF
+        return [*wide, np.asarray(block.column), np.asarray(block.value)], bitmaps_all, list(counts)
+    columns_all, values_all = np.zeros(total, np.uint32), np.zeros(total, np.uint64)
+    cdef uint32_t[::1] columns = columns_all
+    cdef uint64_t[::1] values = values_all
+    cdef uint8_t[:, ::1] bitmaps = bitmaps_all
+    k = 0
+    with nogil:
+        for i in range(rows):
+            for cell in range(start[i], start[i + 1]):
                 columns[k] = column[cell]
                 values[k] = value[cell]
-                family = 0 if kinds[cell] == NUMBER else 2 if kinds[cell] == TEXT or kinds[cell] == JSON else 1
                 bit = <uint8_t>(1 << (k & 7))
-                bitmaps[family, k >> 3] |= bit
+                bitmaps[family_of(kinds[cell]), k >> 3] |= bit
                 bitmaps[3, k >> 3] |= bit
-                counts[family] += 1
-                counts[3] += 1
                 k += 1
-                cell += 1
-                if cell == start[i + 1]:
-                    break
-    assert k == total
-    return wide, bitmaps_all, [counts[0], counts[1], counts[2], counts[3]]
+            k += start[i] == start[i + 1]
+    return [*wide, columns_all, values_all], bitmaps_all, list(counts)
 
 
 def pivot(block, column_ids):

@@ -17,6 +17,7 @@ from collections import namedtuple
 
 import numpy as np
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy
@@ -80,8 +81,10 @@ cdef class Ring:
     def __dealloc__(self):
         free(self.heads)
 
-    # ---- the journal's side
+    # ---- the journal's side. An index that was masked is within its array, whose length is the mask plus one, so that
+    # its bounds are not checked again.
 
+    @cython.boundscheck(False)      # masked
     cdef bint make_room(self, uint32_t cells, uint32_t text_bytes) noexcept:
         """Let go of the oldest unprotected rows until a row of this size fits; False when it cannot."""
         cdef int64_t text_end = self.text_written + text_bytes
@@ -102,6 +105,7 @@ cdef class Ring:
             self.oldest += 1
         return True
 
+    @cython.boundscheck(False)      # masked
     cdef int64_t begin(self, uint32_t channel) except -1:
         """Start a row; make_room() has been asked. Returns its seq."""
         cdef int64_t index = self.written & self.rows_mask
@@ -120,6 +124,7 @@ cdef class Ring:
         self.first_text[index] = self.text_written
         return self.written
 
+    @cython.boundscheck(False)      # masked
     cdef uint64_t put_text(self, const char* data, uint32_t length) noexcept:
         cdef int64_t start = self.text_written & self.text_mask
         if start + length > self.text_mask + 1:
@@ -131,12 +136,14 @@ cdef class Ring:
         self.text_written += length
         return result
 
+    @cython.boundscheck(False)      # masked
     cdef void put_cell(self, uint32_t column, uint64_t value, bint is_text) noexcept:
         cdef int64_t index = self.cells_written & self.cells_mask
         self.value[index] = value
         self.column[index] = column | (TEXT_FLAG if is_text else 0)
         self.cells_written += 1
 
+    @cython.boundscheck(False)      # masked
     cdef int64_t end(self, int64_t at_us, uint32_t channel, uint32_t device, uint32_t tag, uint32_t cells) noexcept:
         cdef int64_t seq = self.written
         cdef int64_t index = seq & self.rows_mask
@@ -217,14 +224,32 @@ cdef class Ring:
     def channel_range(self, int64_t first, int64_t last):
         """Seqs in [first, last) ordered by (channel, at, seq)."""
         assert self.oldest <= first <= last <= self.written
-        index = np.arange(first, last) & self.rows_mask
-        channel = np.asarray(self.channel)[index]
-        at_us = np.asarray(self.at_us)[index]
-        if np.all(np.diff(at_us) >= 0):
-            order = np.argsort(channel, kind="stable")
-        else:
-            order = np.lexsort((at_us, channel))
-        return order + first
+        cdef int64_t rows = last - first, seq, index, place, total = 0, newest = 0
+        cdef uint32_t channel
+        cdef bint in_time = True
+        order_out = np.empty(rows, np.int64)
+        cdef int64_t[::1] order = order_out
+        # Where each channel's rows begin; channels are registry ids, hence small and dense.
+        cdef int64_t[::1] start = np.zeros(self.heads_size, np.int64)
+        with nogil:
+            for seq in range(first, last):
+                index = seq & self.rows_mask
+                start[self.channel[index]] += 1
+                in_time = in_time and self.at_us[index] >= newest
+                newest = self.at_us[index]
+            for channel in range(<uint32_t>start.shape[0]):
+                place = start[channel]
+                start[channel] = total
+                total += place
+            for seq in range(first, last):
+                channel = self.channel[seq & self.rows_mask]
+                order[start[channel]] = seq
+                start[channel] += 1
+        if in_time:
+            return order_out
+        # The clock was set back meanwhile.
+        at = order_out & self.rows_mask
+        return order_out[np.lexsort((np.asarray(self.at_us)[at], np.asarray(self.channel)[at]))]
 
     def block(self, int64_t[::1] seqs):
         """Copy those rows, in that order. Every seq must be in [oldest, written)."""

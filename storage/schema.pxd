@@ -21,6 +21,7 @@ cdef struct Stream:
     int32_t[5] columns  # by kind, -1: not seen yet
     uint64_t stamp      # the journal's mark against duplicate keys
     uint32_t position
+    int32_t next        # the stream that followed in the last payload that broke the habit, -1: none yet
 
 
 cdef class Schema:
@@ -33,12 +34,17 @@ cdef class Schema:
     cdef Stream* streams
     cdef uint32_t streams_used, streams_size
     cdef uint32_t* stream_counts        # by channel
+    cdef int32_t* first_streams         # by channel: what its payloads begin with, -1: not known
     cdef uint32_t stream_counts_size
     cdef uint64_t seed
     cdef readonly list columns          # Column, by id
+    cdef bytearray kind_bytes           # by column id
     cdef readonly list tags             # Tag, by id; tags[0] is None
     cdef dict columns_by_channel, tags_by_channel
 
+    cdef int32_t expected(self, uint32_t channel, int64_t previous) noexcept
+    cdef void expect(self, uint32_t channel, int64_t previous, int32_t stream) noexcept
+    cdef bint is_named(self, int32_t stream, Space space, const char* name, uint32_t length) noexcept
     cdef int64_t find(self, uint32_t channel, Space space, const char* name, uint32_t length) noexcept
     cdef uint32_t add(self, uint32_t channel, Space space, const char* name, uint32_t length,
                       uint32_t id) except? 0xFFFFFFFF

@@ -1,6 +1,9 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 class Column(NamedTuple):
     """One (stream, kind): a physical column. ``name`` is None for a literal payload (a bare number, string...)."""
 
@@ -30,6 +33,8 @@ class Schema:
     def column_count(self) -> int: ...
     @property
     def tag_count(self) -> int: ...
+    def kinds(self) -> NDArray[np.uint8]:
+        """A copy of every column's Kind, by id; any thread may ask."""
     def column(self, column_id: int) -> Column: ...
     def columns_of(self, channel: int) -> list[Column]: ...
     def columns_from(self, first_id: int) -> list[Column]: ...

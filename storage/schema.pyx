@@ -3,7 +3,8 @@
 A *stream* is one key of one channel's object payloads, or the channel's literal payload. A *column* is a stream
 together with the physical kind of its values, so a column has one type for ever. Both are found on the hot path by
 one hash look-up over (channel, space, name bytes); the table is seeded at random so that a hostile device cannot
-choose colliding keys.
+choose colliding keys. Payloads of a channel mostly name the same streams in the same order, so the stream that
+followed last time is compared first, and most look-ups need no hash.
 
 Numbers stay the same across a restart without a write per new name: the catalog holds what sealed rows use, and
 replaying the log meets the others again in the same order.
@@ -11,6 +12,8 @@ replaying the log meets the others again in the same order.
 
 import os
 from collections import namedtuple
+
+import numpy as np
 
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
@@ -60,15 +63,18 @@ cdef class Schema:
         self.streams = <Stream*>malloc(self.streams_size * sizeof(Stream))
         self.stream_counts_size = 256
         self.stream_counts = <uint32_t*>calloc(self.stream_counts_size, sizeof(uint32_t))
+        self.first_streams = <int32_t*>malloc(self.stream_counts_size * sizeof(int32_t))
         if (self.slots == NULL or self.names == NULL or self.arena == NULL or self.streams == NULL
-                or self.stream_counts == NULL):
+                or self.stream_counts == NULL or self.first_streams == NULL):
             raise MemoryError
+        memset(self.first_streams, 0xFF, self.stream_counts_size * sizeof(int32_t))
         memset(self.slots, 0xFF, (self.slots_mask + 1) * sizeof(int32_t))
 
     def __init__(self):
         self.seed = int.from_bytes(os.urandom(8), "little")
         self.columns = []
         self.tags = [None]
+        self.kind_bytes = bytearray()
         self.columns_by_channel = {}
         self.tags_by_channel = {}
 
@@ -78,6 +84,25 @@ cdef class Schema:
         free(self.arena)
         free(self.streams)
         free(self.stream_counts)
+        free(self.first_streams)
+
+    cdef int32_t expected(self, uint32_t channel, int64_t previous) noexcept:
+        """The stream that came after this one (-1: came first) in the channel's payloads; -1 is not known."""
+        if previous >= 0:
+            return self.streams[previous].next
+        return self.first_streams[channel] if channel < self.stream_counts_size else -1
+
+    cdef void expect(self, uint32_t channel, int64_t previous, int32_t stream) noexcept:
+        """Remember it for next time."""
+        if previous >= 0:
+            self.streams[previous].next = stream
+        else:
+            self.first_streams[channel] = stream
+
+    cdef bint is_named(self, int32_t stream, Space space, const char* name, uint32_t length) noexcept:
+        cdef Name* entry = &self.names[self.streams[stream].name]
+        return (entry.length == length and entry.space == space
+                and memcmp(self.arena + entry.offset, name, length) == 0)
 
     cdef int64_t find(self, uint32_t channel, Space space, const char* name, uint32_t length) noexcept:
         cdef uint64_t hash = hash_name(self.seed, channel, space, name, length)
@@ -157,12 +182,19 @@ cdef class Schema:
             self.stream_counts = <uint32_t*>grown
             memset(self.stream_counts + self.stream_counts_size, 0,
                    (size - self.stream_counts_size) * sizeof(uint32_t))
+            grown = realloc(self.first_streams, size * sizeof(int32_t))
+            if grown == NULL:
+                raise MemoryError
+            self.first_streams = <int32_t*>grown
+            memset(self.first_streams + self.stream_counts_size, 0xFF,
+                   (size - self.stream_counts_size) * sizeof(int32_t))
             self.stream_counts_size = size
         stream = &self.streams[self.streams_used]
         stream.name = self.add(channel, space, name, length, self.streams_used)
         stream.channel = channel
         stream.stamp = 0
         stream.position = 0
+        stream.next = -1
         for kind in range(5):
             stream.columns[kind] = -1
         self.stream_counts[channel] += 1
@@ -176,6 +208,7 @@ cdef class Schema:
         text = None if name.space == LITERAL else self.arena[name.offset:name.offset + name.length].decode()
         column = Column(number, owner.channel, stream, text, kind)
         self.columns.append(column)
+        self.kind_bytes.append(kind)
         self.columns_by_channel.setdefault(owner.channel, []).append(column)
         owner.columns[kind] = number
         return number
@@ -229,6 +262,10 @@ cdef class Schema:
     @property
     def tag_count(self):
         return len(self.tags) - 1
+
+    def kinds(self):
+        """A copy of every column's Kind, by id; any thread may ask."""
+        return np.frombuffer(bytes(self.kind_bytes), np.uint8)
 
     def column(self, column_id):
         return self.columns[column_id]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from storage.block import Block
 from storage.kinds import Kind
 from storage.naming import physical_names
-from storage.pivot import gather_text, pivot, rank
+from storage.pivot import gather_text, pivot, present, rank
 from storage.schema import Column
 
 NAMES_TYPE: Final = pa.dictionary(pa.int32(), pa.string())
@@ -98,7 +98,7 @@ def to_record_batch(
         names_array(block.device, device_names),
         names_array(block.tag, tag_names, null_id=0),
     ]
-    present = set(distinct(block.column)[0].tolist())
+    present = set(distinct_ids(block.column).tolist())
     asked = [column for column in columns if column.id in present]
     pivoted = pivot(block, np.array([column.id for column in asked], np.uint32))
     found = {column.id: cells for column, cells in zip(asked, pivoted, strict=True)}
@@ -127,6 +127,18 @@ def names_array(
         words = ["" if word is None else word for word in words]
     indices = pa.array(index, mask=mask)
     return pa.DictionaryArray.from_arrays(indices, pa.array(words, pa.string()))
+
+
+def distinct_ids(ids: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """The distinct ids in ascending order."""
+    if len(ids) == 0:
+        return ids
+    low, high = ids.min(), ids.max()
+    if low == high:
+        return ids[:1]
+    if int(high) - int(low) > 1 << 20:
+        return np.unique(ids)
+    return present(ids, int(low), int(high) - int(low) + 1)
 
 
 def distinct(ids: NDArray[np.uint32]) -> tuple[NDArray[np.uint32], NDArray[np.int32]]:
