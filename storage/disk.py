@@ -56,7 +56,7 @@ class Disk(Protocol):
     """Directories and files. Names are not durable before sync_directory."""
 
     def open(self, path: Path) -> File: ...
-    def create_filled(self, path: Path, size: int) -> None: ...
+    def create(self, path: Path, size: int, *, is_filled: bool, room_bytes: int) -> None: ...
     def names(self, directory: Path) -> list[str]: ...
     def rename(self, old: Path, new: Path) -> None: ...
     def unlink(self, path: Path) -> None: ...
@@ -81,6 +81,12 @@ class RealFile:
     def pwrite(self, data: bytes | memoryview, offset: int) -> int:
         return os.pwrite(self._fd, data, offset)
 
+    def fill(self, size: int) -> None:
+        """Write zeros up to this size."""
+        written = 0
+        while written < size:  # a nearly full disk writes less than it is asked to, and fails only then
+            written += self.pwrite(memoryview(ZEROS)[: size - written], written)
+
     def sync(self) -> None:
         os.fdatasync(self._fd)
 
@@ -94,24 +100,28 @@ class RealDisk:
     def open(self, path: Path) -> RealFile:
         return RealFile(path, os.O_RDWR)
 
-    def create_filled(self, path: Path, size: int) -> None:
-        """A new file of zeros, written and synced: a later commit into it changes no metadata. Replaces an old one.
+    def create(self, path: Path, size: int, *, is_filled: bool, room_bytes: int) -> None:
+        """A new file of zeros, with its place on the disk, synced. Replaces an old one.
+
+        Args:
+            path, size: the file.
+            is_filled: the zeros are really written, so that a later commit into them changes no metadata.
+            room_bytes: what is to be left on the disk besides.
 
         Raises:
             DiskFullError: there is no room; nothing is left behind.
         """
         room = os.statvfs(path.parent)
-        if room.f_bavail * room.f_frsize < size:
+        if room.f_bavail * room.f_frsize < size + room_bytes:
             # Asked first, because who waits for room asks again and again, and would write all that is left each time.
             raise DiskFullError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         try:
             file = RealFile(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
             try:
-                written = 0
-                while (
-                    written < size
-                ):  # a nearly full disk writes less than it is asked to, and fails only then
-                    written += file.pwrite(memoryview(ZEROS)[: size - written], written)
+                if is_filled:
+                    file.fill(size)
+                else:
+                    os.posix_fallocate(file.fileno(), 0, size)
                 file.sync()
             finally:
                 file.close()

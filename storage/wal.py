@@ -3,9 +3,10 @@
 A record is the unit of durability. It is written with one write at an 8-byte boundary, its LSN is one more than the
 last one's, and only one record is ever under way. So a valid record proves that every record before it was durable.
 
-Segments have a fixed size and are written (with zeros) before they are used; one whose records are all sealed is
-renamed to the next free number and overwritten later. What it still holds are records with lower LSNs, and those are
-never taken for new: reading goes on only with exactly the LSN that is expected.
+Segments have a fixed size and are written (with zeros) before they are used, in another thread; where the log grows
+faster than that, the next one is only allocated, which costs each commit more but stops nobody. One whose records are
+all sealed is renamed to the next free number and overwritten later. What it still holds are records with lower LSNs,
+and those are never taken for new: reading goes on only with exactly the LSN that is expected.
 
 How the log ends. Reading stops at the first place where the expected record is not. If the next segment begins with
 it, the segment was just full. If it is nowhere, this is the end: a clean one, or a record torn by the crash, which
@@ -64,15 +65,17 @@ class WalOptions:
 
     Attributes:
         segment_bytes: size of a segment file.
-        spare_segments: segments kept ready; more are unlinked.
+        spare_segments: segments kept when their records are sealed; more are unlinked.
         record_bytes_max: header and body of the largest record.
         durability: "fsync" syncs every record before it counts as durable, "os" leaves that to the kernel.
+        room_bytes: what the log leaves on a disk that fills up, so that it can still be sealed, and shrink.
     """
 
     segment_bytes: int = 64 << 20
-    spare_segments: int = 2
+    spare_segments: int = 4
     record_bytes_max: int = 1 << 20
     durability: str = "fsync"
+    room_bytes: int = 0
 
 
 class Record(NamedTuple):
@@ -324,7 +327,7 @@ class Wal:
             return
         number = self._used[-1].number + 1 if self._used else 1
         if number not in self._numbers:
-            self.prepare_spare()
+            self._make_spare(is_filled=False)
         active = self._disk.open(self.path(number))
         if self._active is not None:
             self._active.close()
@@ -374,11 +377,19 @@ class Wal:
         Raises:
             DiskFullError: as make_room.
         """
+        return self._make_spare(is_filled=True)
+
+    def _make_spare(self, *, is_filled: bool) -> bool:
         with self._preparing:
             if self.spares:
                 return False
             prepared = self._directory / "prepared.new"
-            self._disk.create_filled(prepared, self.options.segment_bytes)
+            self._disk.create(
+                prepared,
+                self.options.segment_bytes,
+                is_filled=is_filled,
+                room_bytes=self.options.room_bytes,
+            )
             with self._naming, full_disk_errors(prepared):
                 number = self._numbers[-1] + 1 if self._numbers else 1
                 self._disk.rename(prepared, self.path(number))

@@ -1,12 +1,13 @@
 """Housekeeping: what goes on beside the traffic, one thing at a time, its heavy half in a worker thread.
 
-    seal      when the ring is half full, or its oldest row has waited long enough
+    seal      when the ring is half full, its oldest row has waited long enough, or the disk is full
     publish   days that have closed, channels that have gathered a file's worth, or when somebody asks
     drop      the data of deleted channels
     spare     the next log segment, before it is needed
     watch     the registry, for changes by the command line
 
-A full disk is waited out: it is logged once, everything stays in the log, and the ring's backpressure does the rest.
+A full disk is waited out: it is logged, everything stays in the log, and the ring's backpressure does the rest. Where
+the log itself has filled it, sealing gives the room back; the log leaves enough for that (storage.room_bytes).
 """
 
 import logging
@@ -28,6 +29,8 @@ from thingscale.config import Config
 WATCH_S: Final = 0.4
 PUBLISH_S: Final = 30.0
 WAITING_S: Final = 2.0
+# A log that grows by more than this is not helped by zeros written beside it: its segments are used again soon.
+RUSH_BYTES_PER_S: Final = 32 << 20
 
 log = logging.getLogger("thingscale.storage")
 
@@ -166,20 +169,25 @@ class Housekeeping:
 
     async def _run_watch(self) -> None:
         store = self._store
+        is_rush = False
         while True:
-            await trio.sleep(WATCH_S)
             store.registry.poll()
             if store.registry.version != self._version:
                 self._version = store.registry.version
                 self._on_registry_change()
             store.remove_files()
+            if self._commits.is_disk_full:
+                self._pressure.set()
             try:
                 store.flush_states()
-                if not store.wal.spares:
+                if not store.wal.spares and not is_rush:
                     await trio.to_thread.run_sync(store.wal.prepare_spare)
             except (DiskFullError, RegistryBusyError) as error:
                 self._say_waiting(error)
                 await trio.sleep(WAITING_S)
+            log_bytes = self._commits.log_bytes
+            await trio.sleep(WATCH_S)
+            is_rush = self._commits.log_bytes - log_bytes > RUSH_BYTES_PER_S * WATCH_S
 
     def _pass_over(self, channel: int, day: int, error: DamagedFileError) -> None:
         """Trying again before the next start would find the same; the rest goes on, and a human decides."""

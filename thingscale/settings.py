@@ -49,6 +49,7 @@ def store_options(config: Config) -> StoreOptions:
         config["storage.spare_segments"],
         config["storage.batch_bytes_max"] + 4_096,
         config["storage.durability"],
+        config["storage.room_bytes"],
     )
     return StoreOptions(
         ring_rows=config["storage.ring_rows"],

@@ -170,3 +170,19 @@ def test_readings_wait_for_room_on_a_full_disk(small_disk: Path, is_killed: bool
             assert stored[: client.acknowledged] == list(range(client.acknowledged)), client.name
             assert is_killed or len(stored) == client.acknowledged, client.name
     assert "Traceback" not in daemon.log.read_text()
+
+
+def test_a_log_that_fills_its_disk_is_sealed_and_gives_the_room_back(small_disk: Path) -> None:
+    data = small_disk / "data"
+    with Daemon(data, THINGSCALE_STORAGE_SEGMENT_BYTES=str(4 << 20)) as daemon:
+        daemon.add_user()
+        clients = started(daemon, (http_padded,) * 4)
+        # More than the whole disk holds, several times over; nobody makes room but the daemon itself.
+        wait_until_busy(daemon, clients, 2 * (128 << 20) // 60_000 // len(clients))
+        for client in clients:
+            client.stop()
+        assert daemon.metric("thingscale_seals_total") > 0
+        daemon.restart()
+        for client in clients:
+            assert client.stored() == list(range(client.acknowledged)), client.name
+    assert "Traceback" not in daemon.log.read_text()

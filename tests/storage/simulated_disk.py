@@ -132,7 +132,7 @@ class SimulatedDisk:
             raise FileNotFoundError(errno.ENOENT, "no such file", str(path))
         return SimulatedFile(self, self.seen[path])
 
-    def create_filled(self, path: Path, size: int) -> None:
+    def create(self, path: Path, size: int, *, is_filled: bool, room_bytes: int) -> None:
         if self.is_full:
             raise DiskFullError(errno.ENOSPC, "full")
         try:

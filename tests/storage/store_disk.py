@@ -96,8 +96,8 @@ class StoreDisk:
 
         return Synced(path, 2)
 
-    def create_filled(self, path: Path, size: int) -> None:
-        self.log.create_filled(self._log_path(path), size)
+    def create(self, path: Path, size: int, *, is_filled: bool, room_bytes: int) -> None:
+        self.log.create(self._log_path(path), size, is_filled=is_filled, room_bytes=room_bytes)
 
     def names(self, directory: Path) -> list[str]:
         if directory == self.data / "log":

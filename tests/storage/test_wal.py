@@ -310,7 +310,7 @@ def finish(committer: Committer) -> float:
 
 def test_the_committer_writes_where_it_is_told(tmp_path: Path, committer: Committer) -> None:
     disk = RealDisk()
-    disk.create_filled(tmp_path / "a", 8192)
+    disk.create(tmp_path / "a", 8192, is_filled=True, room_bytes=0)
     file = disk.open(tmp_path / "a")
     assert committer.result() is None
     for offset, text in ((100, b"hello"), (4000, b"x" * 4000)):
@@ -329,15 +329,30 @@ def test_the_committer_reports_the_error_of_the_write(tmp_path: Path, committer:
         finish(committer)
 
 
+@pytest.mark.parametrize(("is_filled", "call"), [(True, "pwrite"), (False, "posix_fallocate")])
 def test_a_real_disk_that_is_full_leaves_no_half_segment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_filled: bool, call: str
 ) -> None:
     import os
 
-    def full(fd: int, data: bytes, offset: int) -> int:
+    def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, "full")
 
-    monkeypatch.setattr(os, "pwrite", full)
+    monkeypatch.setattr(os, call, full)
     with pytest.raises(DiskFullError):
-        RealDisk().create_filled(tmp_path / "a", 100)
+        RealDisk().create(tmp_path / "a", 100, is_filled=is_filled, room_bytes=0)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("is_filled", [True, False])
+def test_a_new_segment_has_its_place_on_the_disk(tmp_path: Path, is_filled: bool) -> None:
+    RealDisk().create(tmp_path / "a", 3 << 20, is_filled=is_filled, room_bytes=0)
+    found = (tmp_path / "a").stat()
+    assert (found.st_size, found.st_blocks * 512 >= 3 << 20) == (3 << 20, True)
+    assert (tmp_path / "a").read_bytes() == bytes(3 << 20)
+
+
+def test_a_new_segment_leaves_the_room_that_it_is_told_to_leave(tmp_path: Path) -> None:
+    with pytest.raises(DiskFullError):
+        RealDisk().create(tmp_path / "a", 100, is_filled=False, room_bytes=1 << 60)
     assert list(tmp_path.iterdir()) == []
