@@ -9,19 +9,24 @@ compression is LZ4: the rows are written once more, and smaller, when their day 
 
 A channel's rows are found by position: a segment (storage/cover.py) says which cell rows are its, and row groups are
 small, so that reading one decodes little else. Row groups never split a row. A file has its temporary name until it
-is complete and synced; pages carry checksums.
+is complete and synced.
+
+Pages carry checksums; the footer, which says where pages stand and what they hold, has its own at the end of the
+file's name. One damaged byte there could lead to whole pages of other rows.
 """
 
 import bisect
 import errno
 import itertools
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+import crc32c
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -51,6 +56,9 @@ METADATA_KEY: Final = "thingscale.hot"
 # Cells of one row group. A small channel's segment costs decoding one group (0.6 ms); each group costs 0.3 ms to write.
 GROUP_CELLS: Final = 32_768
 
+# Of segments whose file has no name yet.
+NO_PATH: Final = Path()
+
 # What a row and a cell take in the ring, beside their text.
 ROW_BYTES: Final = 48
 CELL_BYTES: Final = 12
@@ -65,15 +73,28 @@ class DamagedFileError(Exception):
         self.reason = reason
 
 
-def hot_path(directory: Path, first_seq: int, next_seq: int) -> Path:
-    return directory / f"{first_seq:019d}-{next_seq:019d}.parquet"
+def hot_path(directory: Path, first_seq: int, next_seq: int, footer_crc: int = 0) -> Path:
+    """The name of a hot file; the checksum is known when it is complete."""
+    return directory / f"{first_seq:019d}-{next_seq:019d}-{footer_crc:08x}.parquet"
+
+
+def footer_crc(path: Path) -> int:
+    """CRC-32C (RFC 3720, B.4) of what follows the pages: footer, its length, magic. 0 where there is no footer."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 8))
+        length = int.from_bytes(file.read(4), "little") + 8
+        if length > size:
+            return 0
+        file.seek(size - length)
+        return int(crc32c.crc32c(file.read()))
 
 
 def write_hot(path: Path, blocks: Iterator[Block], schema: Schema, names: Names, disk: Disk) -> HotFile:
     """One hot file of these blocks, durable when this returns.
 
     Args:
-        path: ``hot_path(...)`` of the rows; nothing else may be writing it.
+        path: ``hot_path(...)`` of the rows, without checksum; nothing else may be writing it.
         blocks: together ordered by (channel, at, seq); at least one row.
         schema: only asked for columns and tags that occur.
         names: likewise for devices and channels.
@@ -94,7 +115,7 @@ def write_hot(path: Path, blocks: Iterator[Block], schema: Schema, names: Names,
             write_page_checksum=True,
             store_schema=False,
         ) as writer:
-            segments, meanings = Segments(path), Meanings()
+            segments, meanings = Segments(), Meanings()
             kinds_by_column = schema.kinds()
             for block in blocks:
                 meanings.add(block)
@@ -103,6 +124,7 @@ def write_hot(path: Path, blocks: Iterator[Block], schema: Schema, names: Names,
                     writer.write_batch(cell_batch(part, kinds))
                     segments.add(part, kinds)
             writer.add_key_value_metadata({METADATA_KEY: meanings.describe(schema, names)})
+        path = path.with_name(f"{path.stem[:-8]}{footer_crc(temporary):08x}{path.suffix}")
         size = finish_file(temporary, path, disk)
     except BaseException as error:
         for left in (temporary, path):
@@ -110,7 +132,7 @@ def write_hot(path: Path, blocks: Iterator[Block], schema: Schema, names: Names,
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFullError(error.errno, error.strerror, str(path)) from error
         raise
-    return segments.finish(size)
+    return segments.finish(path, size)
 
 
 def finish_file(temporary: Path, path: Path, disk: Disk) -> int:
@@ -168,8 +190,7 @@ def segment_edges(block: Block) -> list[int]:
 class Segments:
     """The segments of a file that is being written."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self) -> None:
         self._found: list[HotSegment] = []
         self._tag_last_us: dict[int, int] = {}
         self._cells = 0
@@ -184,7 +205,7 @@ class Segments:
             cells = end - begin + (int(np.count_nonzero(is_empty[first:last])) if has_empty else 0)
             size = CELL_BYTES * (end - begin) + ROW_BYTES * (last - first)
             segment = HotSegment(
-                path=self._path,
+                path=NO_PATH,
                 channel=int(block.channel[first]),
                 day=int(block.at_us[first]) // DAY_US,
                 first_cell=self._cells,
@@ -211,11 +232,13 @@ class Segments:
             if tag:
                 self._tag_last_us[tag] = max(at_us, self._tag_last_us.get(tag, at_us))
 
-    def finish(self, size: int) -> HotFile:
+    def finish(self, path: Path, size: int) -> HotFile:
+        """The finished file."""
         assert self._found, "a hot file has at least one row"
+        found = tuple(replace(segment, path=path) for segment in self._found)
         first_seq = min(segment.first_seq for segment in self._found)
         next_seq = max(segment.next_seq for segment in self._found)
-        return HotFile(self._path, first_seq, next_seq, size, tuple(self._found), self._tag_last_us)
+        return HotFile(path, first_seq, next_seq, size, found, self._tag_last_us)
 
 
 def _joined(one: HotSegment, two: HotSegment) -> HotSegment:
@@ -236,6 +259,8 @@ class HotReader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        if not path.stem.endswith(f"-{footer_crc(path):08x}"):
+            raise DamagedFileError(path, "the footer's checksum is not the one in the file's name")
         try:
             self._file = pq.ParquetFile(path, page_checksum_verification=True)
         except (pa.ArrowException, OSError, ValueError) as error:

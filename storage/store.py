@@ -197,7 +197,7 @@ class Store:
             return self.catalog.commit_seal(target, file, columns, tags)
         except DiskFullError:
             # Rolled back for sure. After any other error the commit may be on disk, and the file is needed then.
-            remove_files([path], self._disk)
+            remove_files([file.path], self._disk)
             raise
 
     def _blocks(self, first: int, last: int) -> Iterator[Block]:

@@ -175,4 +175,4 @@ def test_a_reader_keeps_the_group_that_small_neighbours_share(tmp_path: Path) ->
 
 def test_the_name_says_which_rows_and_sorts_like_them() -> None:
     assert hot_path(Path("/d"), 9, 10**18) < hot_path(Path("/d"), 10, 11)
-    assert hot_path(Path("/d"), 0, 7).name == "0000000000000000000-0000000000000000007.parquet"
+    assert hot_path(Path("/d"), 0, 7, 255).name == "0000000000000000000-0000000000000000007-000000ff.parquet"

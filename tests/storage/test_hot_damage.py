@@ -3,6 +3,7 @@
 import errno
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,9 +14,9 @@ from hypothesis import strategies as st
 
 from storage.block import Block
 from storage.cells import FIELDS
-from storage.cover import DAY_US, TEMPORARY
+from storage.cover import DAY_US, TEMPORARY, HotFile
 from storage.disk import DiskFullError, RealDisk
-from storage.hot import DamagedFileError, hot_path, write_hot
+from storage.hot import DamagedFileError, footer_crc, hot_path, write_hot
 from tests.storage.hot_files import NAMES, FaultyDisk, read_back, write
 from tests.storage.rows import NOON_US, Filled, message
 
@@ -52,6 +53,19 @@ def test_a_block_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path) ->
     with pytest.raises(LookupError):
         write_hot(hot_path(tmp_path, 0, 9), blocks(), filled.schema, NAMES, RealDisk())
     assert list(tmp_path.iterdir()) == []
+
+
+def moved(file: HotFile, path: Path) -> HotFile:
+    """What the catalog says of the file, in another place."""
+    return replace(file, path=path, segments=tuple(replace(segment, path=path) for segment in file.segments))
+
+
+def foreign(file: HotFile, schema: pa.Schema) -> HotFile:
+    """An empty table of that schema, under a name that fits it, in the file's place."""
+    pq.write_table(schema.empty_table(), file.path)
+    path = hot_path(file.path.parent, 0, 60, footer_crc(file.path))
+    file.path.rename(path)
+    return moved(file, path)
 
 
 class Damaged:
@@ -115,21 +129,19 @@ def test_zeros_in_the_pages_are_noticed(damaged: Damaged) -> None:
 def test_rows_that_are_not_those_of_the_catalog_are_damage(damaged: Damaged) -> None:
     damaged.read(damaged.good)
     other = Filled([message({"a": i}, channel=1 + i % 3, at_us=NOON_US + 7) for i in range(60)])
-    write(other, damaged.file.path.parent)
-    with pytest.raises(DamagedFileError):
-        read_back(damaged.filled, damaged.file)
+    path = write(other, damaged.file.path.parent).path
+    with pytest.raises(DamagedFileError, match="other rows"):
+        read_back(damaged.filled, moved(damaged.file, path))
     assert damaged.read(damaged.good) == "right"
 
 
 def test_a_parquet_file_of_somebody_else_is_damage(damaged: Damaged) -> None:
     narrow = pa.schema([field.with_type(pa.int32()) if field.name == "seq" else field for field in FIELDS])
     for schema in (pa.schema([("a", pa.int64())]), narrow):
-        pq.write_table(schema.empty_table(), damaged.file.path)
         with pytest.raises(DamagedFileError, match="no column"):
-            read_back(damaged.filled, damaged.file)
-    pq.write_table(pa.schema(FIELDS).empty_table(), damaged.file.path)
+            read_back(damaged.filled, foreign(damaged.file, schema))
     with pytest.raises(DamagedFileError, match="0 cells"):
-        read_back(damaged.filled, damaged.file)
+        read_back(damaged.filled, foreign(damaged.file, pa.schema(FIELDS)))
 
 
 def test_a_file_that_is_gone_is_not_damage(tmp_path: Path) -> None:
