@@ -33,12 +33,13 @@ class Writes(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """One durable record: its LSN, the rows' end, its entries, the device states in it, and how long it took."""
+    """One durable record: its LSN, the rows' end, its entries, the device states and notes in it, how long it took."""
 
     lsn: int
     next_seq: int
     entries: int
     states: list[State]
+    notes: list[bytes]
     elapsed_s: float
 
 
@@ -113,14 +114,14 @@ class GroupCommit:
         if elapsed_s is None:
             return None
         (batch, placement), self._out = self._out, None
-        states = self._journal.release(batch)
+        states, notes = self._journal.release(batch)
         self.durable_lsn = placement.lsn
         self._commits += 1
         self._entries += batch.entries
         self._bytes += len(placement.data)
         self._seconds += elapsed_s
         self._histogram[bisect.bisect_left(BUCKETS_S, elapsed_s)] += 1
-        return Completed(placement.lsn, batch.next_seq, batch.entries, states, elapsed_s)
+        return Completed(placement.lsn, batch.next_seq, batch.entries, states, notes, elapsed_s)
 
     def statistics(self) -> CommitStatistics:
         return CommitStatistics(

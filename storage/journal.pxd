@@ -25,12 +25,13 @@ cdef class Journal:
     cdef readonly bint out
     cdef uint32_t batch_bytes_max, payload_bytes_max, streams_max, tag_bytes_max, tags_max
     cdef uint64_t stamp
-    cdef list states
+    cdef object passengers      # of the filling batch
     cdef readonly uint64_t text_bytes_total
 
     cdef int64_t append_bytes(self, int64_t at_us, int kind, uint32_t device, uint32_t channel, const uint8_t* tag,
                               uint32_t tag_bytes, const uint8_t* payload, uint32_t payload_bytes) except? -2000
     cdef bint has_room(self, uint32_t payload_bytes) noexcept
+    cpdef bint has_room_for(self, uint32_t bytes) noexcept
     cdef bint is_empty(self) noexcept
     cdef int64_t store(self, Decoder decoder, int64_t at_us, int kind, uint32_t device, uint32_t channel,
                        const uint8_t* tag, uint32_t tag_bytes, const uint8_t* payload, uint32_t payload_bytes,

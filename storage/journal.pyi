@@ -18,7 +18,7 @@ class Batch(NamedTuple):
 
     ``buffer`` is writable: HEADER_BYTES (48) of room for the record header, then ``body_bytes`` of entries.
     It is valid until ``Journal.release(batch)``. Rows of the batch are seq ``[first_seq, next_seq)``; entries that
-    are not rows (STATE) take no seq.
+    are not rows (STATE, NOTE) take no seq and come back as the batch's passengers.
     """
 
     buffer: memoryview
@@ -26,7 +26,7 @@ class Batch(NamedTuple):
     first_seq: int
     next_seq: int
     entries: int
-    token: int
+    token: Passengers
 
 class State(NamedTuple):
     """A device state entry (contract 2.3.6)."""
@@ -34,6 +34,15 @@ class State(NamedTuple):
     at_us: int
     device: int
     payload: bytes
+
+class Passengers(NamedTuple):
+    """What travels with a batch without being rows: device states, and the broker's notes (storage/notes.py).
+
+    Each list is in the log's order.
+    """
+
+    states: list[State]
+    notes: list[bytes]
 
 FULL: int  # append's answer when ring or batch has no room: stop reading, try again later
 
@@ -46,16 +55,19 @@ class Journal:
     def append(self, at_us: int, kind: int, device: int, channel: int, tag: bytes, payload: bytes) -> int:
         """Decode the payload into the ring and append its log entry to the filling batch.
 
-        Returns the row's seq (>= 0; for STATE the seq of the next row), or ``-Refusal``, or ``FULL``.
-        Nothing is changed unless a seq is returned.
+        Returns the row's seq (>= 0; for STATE and NOTE the seq of the next row), or ``-Refusal``, or ``FULL``.
+        Nothing is changed unless a seq is returned. Of a NOTE device and channel are 0 and the tag is empty, and
+        payload_bytes_max is no limit. Raises ValueError for a note that no batch can hold.
         """
+    def has_room_for(self, bytes: int) -> bool:  # noqa: A002
+        """Whether entries of so many payload bytes, and 512 bytes besides, surely fit into the filling batch."""
     def take_batch(self) -> Batch | None:
         """Close the filling batch; None when it is empty. At most one batch is out at a time."""
-    def release(self, batch: Batch) -> list[State]:
-        """Give the buffer back after its record is durable and move the durable cursor; the batch's state entries."""
-    def replay(self, body: memoryview, first_seq: int, offset: int = 0) -> tuple[int, list[State]]:
+    def release(self, batch: Batch) -> Passengers:
+        """Give the buffer back after its record is durable and move the durable cursor; the batch's passengers."""
+    def replay(self, body: memoryview, first_seq: int, offset: int = 0) -> tuple[int, Passengers]:
         """Run a record's entries from offset into the ring, limits off, marking rows durable.
 
-        Returns the offset reached and the state entries met; less than ``len(body)`` means the ring is full: seal,
+        Returns the offset reached and the passengers met; less than ``len(body)`` means the ring is full: seal,
         then call again. Raises ValueError for an entry that does not decode.
         """

@@ -3,6 +3,9 @@
 A batch is what one fdatasync makes durable. Two buffers alternate: while one is out being synced the other one fills.
 The entry keeps the payload as the device sent it (docs/formats/log.md), so the ring is a function of the log:
 ``replay`` runs the very code that ``append`` ran, only without limits, because what was accepted once stays accepted.
+
+Device states and notes are passengers: their entries take no row and touch neither ring nor schema. They travel with
+their batch, and come back when it is durable.
 """
 
 from collections import namedtuple
@@ -20,6 +23,7 @@ Limits = namedtuple("Limits", "payload_bytes_max json_depth_max key_bytes_max st
                     "tags_per_channel_max", defaults=(65_536, 32, 256, 1_024, 128, 10_000))
 Batch = namedtuple("Batch", "buffer body_bytes first_seq next_seq entries token")
 State = namedtuple("State", "at_us device payload")
+Passengers = namedtuple("Passengers", "states notes")
 
 cdef enum:
     HEADER_BYTES = 48
@@ -30,6 +34,7 @@ cdef enum:
     TOO_MANY_STREAMS = 13
     TAG_INVALID = 15
     TOO_MANY_TAGS = 20
+    OVERHEAD_BYTES = 512    # that has_room_for allows for beside the payloads
 
 assert (TOO_LARGE, TOO_MANY_STREAMS, TAG_INVALID, TOO_MANY_TAGS) == (
     Refusal.PAYLOAD_TOO_LARGE, Refusal.TOO_MANY_STREAMS, Refusal.TAG_INVALID, Refusal.TOO_MANY_TAGS)
@@ -37,6 +42,7 @@ assert (TOO_LARGE, TOO_MANY_STREAMS, TAG_INVALID, TOO_MANY_TAGS) == (
 FULL = FULL_ANSWER
 
 cdef int PAYLOAD_STATE = PayloadKind.STATE
+cdef int PAYLOAD_NOTE = PayloadKind.NOTE
 cdef uint32_t NO_LIMIT = 0xFFFFFFFF
 cdef uint32_t DROPPED = 0xFFFFFFFF      # a member that a later one of the same name overrules
 
@@ -78,7 +84,7 @@ cdef class Journal:
         self.batch_bytes_max = batch_bytes_max
         self.decoder = Decoder(limits.json_depth_max, limits.key_bytes_max)
         self.replayer = Decoder()
-        self.states = []
+        self.passengers = Passengers([], [])
         for i in range(2):
             self.buffers[i].bytes = <uint8_t*>malloc(HEADER_BYTES + self.batch_bytes_max + 8)
             if self.buffers[i].bytes == NULL:
@@ -96,6 +102,10 @@ cdef class Journal:
         return (self.buffers[self.filling].used + ENTRY_BYTES + self.tag_bytes_max + payload_bytes
                 <= self.batch_bytes_max)
 
+    cpdef bint has_room_for(self, uint32_t bytes) noexcept:
+        """Whether entries of so many payload bytes, and 512 bytes besides, surely fit into the filling batch."""
+        return <uint64_t>self.buffers[self.filling].used + bytes + OVERHEAD_BYTES <= self.batch_bytes_max
+
     cdef bint is_empty(self) noexcept:
         return self.buffers[self.filling].entries == 0
 
@@ -106,7 +116,10 @@ cdef class Journal:
         cdef Entry entry
         cdef int64_t seq
         cdef uint8_t* to
-        if payload_bytes > self.payload_bytes_max:
+        if kind == PAYLOAD_NOTE:
+            if <uint64_t>payload_bytes + ENTRY_BYTES + tag_bytes > self.batch_bytes_max:
+                raise ValueError(f"a note of {payload_bytes} bytes fits into no batch of {self.batch_bytes_max}")
+        elif payload_bytes > self.payload_bytes_max:
             return -TOO_LARGE
         if tag_bytes > self.tag_bytes_max:
             return -TAG_INVALID
@@ -116,7 +129,10 @@ cdef class Journal:
             batch.first_seq = self.ring.written
         if kind == PAYLOAD_STATE:
             seq = self.ring.written
-            self.states.append(State(at_us, device, <bytes>payload[:payload_bytes]))
+            self.passengers.states.append(State(at_us, device, <bytes>payload[:payload_bytes]))
+        elif kind == PAYLOAD_NOTE:
+            seq = self.ring.written
+            self.passengers.notes.append(<bytes>payload[:payload_bytes])
         else:
             seq = self.store(self.decoder, at_us, kind, device, channel, tag, tag_bytes, payload, payload_bytes,
                              self.streams_max, self.tags_max)
@@ -244,9 +260,9 @@ cdef class Journal:
         if self.out or batch.entries == 0:
             return None
         self.out = True
-        states, self.states = self.states, []
+        passengers, self.passengers = self.passengers, Passengers([], [])
         result = Batch(PyMemoryView_FromMemory(<char*>batch.bytes, HEADER_BYTES + batch.used + 8, PyBUF_WRITE),
-                       batch.used, batch.first_seq, self.ring.written, batch.entries, states)
+                       batch.used, batch.first_seq, self.ring.written, batch.entries, passengers)
         self.filling = 1 - self.filling
         self.buffers[self.filling].used = 0
         self.buffers[self.filling].entries = 0
@@ -254,7 +270,7 @@ cdef class Journal:
         return result
 
     def release(self, batch):
-        """The record is durable: move the cursor, take the buffer back; the batch's state entries."""
+        """The record is durable: move the cursor, take the buffer back; the batch's passengers."""
         assert self.out
         self.out = False
         self.ring.mark_durable(batch.next_seq)
@@ -266,7 +282,7 @@ cdef class Journal:
         cdef Py_ssize_t total = body.shape[0], stop
         cdef const uint8_t* at
         cdef int64_t seq
-        states = []
+        passengers = Passengers([], [])
         if offset == 0 and first_seq != self.ring.written:
             raise ValueError(f"the record begins with row {first_seq}, the ring with {self.ring.written}")
         while offset < total:
@@ -279,8 +295,10 @@ cdef class Journal:
                 raise ValueError(f"the entry at offset {offset} is longer than its record")
             at += ENTRY_BYTES
             if entry.kind == PAYLOAD_STATE:
-                states.append(State(entry.at_us, entry.device,
-                                    <bytes>at[entry.tag_bytes:entry.tag_bytes + entry.payload_bytes]))
+                passengers.states.append(State(entry.at_us, entry.device,
+                                               <bytes>at[entry.tag_bytes:entry.tag_bytes + entry.payload_bytes]))
+            elif entry.kind == PAYLOAD_NOTE:
+                passengers.notes.append(<bytes>at[entry.tag_bytes:entry.tag_bytes + entry.payload_bytes])
             else:
                 if not 1 <= entry.kind <= 3:
                     raise ValueError(f"unknown payload kind {entry.kind} at offset {offset}")
@@ -293,4 +311,4 @@ cdef class Journal:
             offset = stop
         self.ring.mark_durable(self.ring.written)
         self.buffers[self.filling].first_seq = self.ring.written
-        return offset, states
+        return offset, passengers

@@ -26,6 +26,7 @@ class PayloadKind(IntEnum):
     FORM = 2
     BINARY = 3
     STATE = 4
+    NOTE = 5
 
 
 class Refusal(IntEnum):

@@ -2,13 +2,16 @@
 
 Records up to the sealed LSN are in hot files already. The rest makes the ring again; when it is full, ``seal`` moves
 what is there into a hot file and replay goes on, so a ring that was made smaller only makes recovery slower.
+
+A record's passengers (device states, notes) are handed on when it is whole. The log's last record may be one that a
+power cut can still take back, until reading it has ended; nobody may have made its notes durable elsewhere by then.
 """
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from storage.journal import Journal, State
+from storage.journal import Journal, Passengers, State
 from storage.wal import CorruptRecordError, Wal
 
 
@@ -31,7 +34,7 @@ def recover(
     journal: Journal,
     after_lsn: int,
     seal: Callable[[int, int], None],
-    on_states: Callable[[list[State]], None],
+    on_passengers: Callable[[Passengers], None],
 ) -> Recovered:
     """Replay every record behind after_lsn into the journal's ring.
 
@@ -41,7 +44,7 @@ def recover(
         after_lsn: the last record whose rows are all sealed.
         seal: called when the ring is full, with the last *whole* record's LSN and the seq behind its rows: up to there
             a crash in the middle of recovery may find everything sealed.
-        on_states: device states, in order.
+        on_passengers: called with every record's device states and notes, in order.
 
     Raises:
         CorruptRecordError: the log is damaged, or a record does not decode.
@@ -53,12 +56,15 @@ def recover(
     last_lsn = after_lsn
     for record in wal.records(after_lsn):
         offset = 0
+        states: list[State] = []
+        notes: list[bytes] = []
         while True:
             try:
-                offset, states = journal.replay(record.body, record.first_seq, offset)
+                offset, passengers = journal.replay(record.body, record.first_seq, offset)
             except ValueError as error:
                 raise CorruptRecordError(wal.directory, 0, f"record {record.lsn}: {error}") from error
-            on_states(states)
+            states += passengers.states
+            notes += passengers.notes
             if offset == len(record.body):
                 break
             if journal.ring.sealed == record.first_seq:
@@ -69,6 +75,7 @@ def recover(
         if journal.ring.written != record.next_seq:
             reason = f"record {record.lsn} ends at row {journal.ring.written}, not {record.next_seq}"
             raise CorruptRecordError(wal.directory, 0, reason)
+        on_passengers(Passengers(states, notes))
         records += 1
         last_lsn = record.lsn
     rows = journal.ring.written - first_seq

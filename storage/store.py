@@ -18,18 +18,21 @@ from storage.block import Block
 from storage.catalog import Catalog, Change, Cursor, remove_files
 from storage.disk import Disk, DiskFullError, RealDisk
 from storage.hot import hot_path, write_hot
-from storage.journal import Journal, Limits, State
+from storage.journal import Journal, Limits, Passengers, State
 from storage.publish import Publisher
 from storage.recovery import Recovered, recover
 from storage.registry import Channel, Registry
 from storage.ring import Ring
 from storage.schema import Schema
+from storage.sessions import SessionStore
 from storage.snapshot import Snapshot
 from storage.wal import Wal, WalOptions, read_log_id
 from storage.wide import physical_columns
 
 # Rows copied out of the ring in one go: about 1 ms during which nobody else runs.
 SLICE_ROWS: Final = 8_192
+# Notes that wait for the session store before they are applied at once: a fraction of a second's work.
+NOTES_MAX: Final = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +54,13 @@ class Store:
 
     Attributes:
         registry: users, devices, channels.
+        sessions: the broker's sessions, messages and retained messages.
         catalog: the files.
         schema, ring, journal: the newest rows and what their numbers mean.
         wal: the log, ready to be written.
         recovered: what replay found.
         states: device states that became durable and are not in the registry yet.
+        notes: what the broker noted, durable and not in the session store yet, in the log's order.
     """
 
     def __init__(self, data: Path, options: StoreOptions, disk: Disk) -> None:
@@ -64,6 +69,7 @@ class Store:
         self.registry = Registry(data / "registry.sqlite3", options.devices_per_user_max)
         # The worker's own connection: SQLite's belong to one thread at a time.
         self._names = Registry(data / "registry.sqlite3", options.devices_per_user_max)
+        self.sessions = SessionStore.open(data / "sessions.sqlite3")
         self.catalog = Catalog.open(data, self._disk)
         self.schema = Schema()
         self.schema.load(self.catalog.columns(), self.catalog.tags())
@@ -80,6 +86,7 @@ class Store:
             self.catalog, self.schema, self, self._disk, part_rows_max=options.part_rows_max
         )
         self.states: list[State] = []
+        self.notes: list[bytes] = []
         self._device_names: dict[int, str] = {}
         self.recovered: Recovered
 
@@ -101,6 +108,7 @@ class Store:
                 store.wal, store.journal, store.catalog.cursor.lsn, store._seal_while_recovering, store._keep
             )
             store.flush_states()
+            store.flush_notes()
         except BaseException:
             store.close()
             raise
@@ -108,16 +116,21 @@ class Store:
 
     def _seal_while_recovering(self, lsn: int, seq: int) -> None:
         self.flush_states()  # the cursor passes their records
+        self.flush_notes()
         self.apply(self.seal(Cursor(lsn, seq)))
 
-    def _keep(self, states: list[State]) -> None:
-        self.states += states
+    def _keep(self, passengers: Passengers) -> None:
+        if len(self.notes) > NOTES_MAX:
+            self.flush_notes()  # of earlier records only: this one may be the last one, see storage/recovery.py
+        self.states += passengers.states
+        self.notes += passengers.notes
 
     def close(self) -> None:
         self.wal.close()
         self.catalog.close()
         self.registry.close()
         self._names.close()
+        self.sessions.close()
 
     # ---- in the main thread
 
@@ -126,6 +139,12 @@ class Store:
         if self.states:
             self.registry.put_states(self.states)
             self.states = []
+
+    def flush_notes(self) -> None:
+        """Apply the notes that became durable to the session store. Raises DiskFullError: they are kept."""
+        if self.notes:
+            self.sessions.apply(self.notes)
+            self.notes = []
 
     def apply(self, change: Change) -> None:
         """The second half of a seal, a publication or a drop."""
@@ -154,6 +173,8 @@ class Store:
 
     def publish_all(self, user_id: str | None, number: int | None) -> int:
         """Seal and publish in this thread, with nobody else at work; how many files were made."""
+        self.flush_states()
+        self.flush_notes()
         if self.ring.durable > self.catalog.cursor.seq:
             self.apply(self.seal(Cursor(self.wal.next_lsn - 1, self.ring.durable)))
         files = 0

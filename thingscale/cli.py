@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from storage.lock import InUseByProcessError
+from storage.notes import NoteFormatError
 from storage.recovery import RingTooSmallError
 from storage.registry import (
     FieldError,
@@ -24,6 +25,7 @@ from storage.registry import (
     UnknownError,
     User,
 )
+from storage.sessions import SessionsFormatError
 from storage.wal import CorruptRecordError
 from thingscale.config import SETTINGS, Config, ConfigError, load
 from thingscale.control import call
@@ -81,6 +83,8 @@ def serve(
         CorruptRecordError,
         RingTooSmallError,
         RegistryFormatError,
+        SessionsFormatError,
+        NoteFormatError,
         OSError,
     ) as error:
         fail(error)

@@ -33,9 +33,10 @@ from query.http.server import HttpServer
 from query.ports import QueryCounts
 from storage.commit import CommitFailedError, Completed, GroupCommit
 from storage.committer import Committer
+from storage.disk import DiskFullError
 from storage.journal import State
 from storage.lock import DirectoryLock
-from storage.store import Store
+from storage.store import NOTES_MAX, Store
 from thingscale.clocks import now
 from thingscale.config import Config
 from thingscale.control import run_control
@@ -131,6 +132,7 @@ class Daemon:
             config, store, self.commits, self.on_room, self.reactor.invalidate_routes
         )
         self._states_max = STATES_MAX
+        self._notes_max = NOTES_MAX
         self.is_ready = False
         self.engine = Engine(engine_options(config))
         metrics = Metrics(
@@ -174,7 +176,21 @@ class Daemon:
         if len(self.store.states) > self._states_max:
             self.store.states = newest_states(self.store.states)
             self._states_max = max(STATES_MAX, 2 * len(self.store.states))
+        self.store.notes += completed.notes
+        if len(self.store.notes) > self._notes_max:
+            self.flush_notes()
         self.housekeeping.on_completed()
+
+    def flush_notes(self) -> None:
+        """Too many notes wait for their time: apply them now."""
+        try:
+            self.store.flush_notes()
+        except DiskFullError as error:
+            # The housekeeping tries again soon; here it is tried when there are twice as many.
+            self.housekeeping.say_waiting(error)
+            self._notes_max = 2 * len(self.store.notes)
+        else:
+            self._notes_max = NOTES_MAX
 
     def on_room(self) -> None:
         """A seal made room in the ring."""

@@ -104,13 +104,14 @@ class Housekeeping:
                 if self.ring_share() < self._fill:
                     self._pressure = trio.Event()
             except (DiskFullError, RegistryBusyError) as error:
-                self._say_waiting(error)
+                self.say_waiting(error)
                 await trio.sleep(WAITING_S)
 
     async def _seal(self) -> None:
         """Everything durable into a hot file."""
         store = self._store
         store.flush_states()
+        store.flush_notes()
         target = Cursor(self._commits.durable_lsn, store.ring.durable)
         log_bytes = self._commits.log_bytes
         if target == store.catalog.cursor:
@@ -135,7 +136,7 @@ class Housekeeping:
                     due = self._store.publisher.due(now()[1], self._grace_us)
                     await self._publish([key for key in due if key not in self._damaged])
             except (DiskFullError, RegistryBusyError) as error:
-                self._say_waiting(error)
+                self.say_waiting(error)
 
     async def _publish(self, due: list[tuple[int, int]]) -> int:
         """Publish these (channel, day); how many files came of it.
@@ -180,10 +181,11 @@ class Housekeeping:
                 self._pressure.set()
             try:
                 store.flush_states()
+                store.flush_notes()
                 if not store.wal.spares and not is_rush:
                     await trio.to_thread.run_sync(store.wal.prepare_spare)
             except (DiskFullError, RegistryBusyError) as error:
-                self._say_waiting(error)
+                self.say_waiting(error)
                 await trio.sleep(WAITING_S)
             log_bytes = self._commits.log_bytes
             await trio.sleep(WATCH_S)
@@ -194,7 +196,7 @@ class Housekeeping:
         self._damaged.add((channel, day))
         log.error("channel %d, day %s cannot be published: %s", channel, day_name(day), error)
 
-    def _say_waiting(self, error: DiskFullError | RegistryBusyError) -> None:
+    def say_waiting(self, error: DiskFullError | RegistryBusyError) -> None:
         """Nothing is lost: everything stays in the log, and is tried again."""
         if isinstance(error, DiskFullError):
             self.disk_full += 1

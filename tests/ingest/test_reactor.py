@@ -80,8 +80,8 @@ class HeldCommits:
             os.eventfd_read(self.fileno)
             out, self.out = self.out, None
             assert out is not None
-            self.journal.release(out)
-            return Completed(1, out.next_seq, out.entries, [], self.elapsed_s)
+            states, notes = self.journal.release(out)
+            return Completed(1, out.next_seq, out.entries, states, notes, self.elapsed_s)
         return None
 
 

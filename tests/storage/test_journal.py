@@ -9,16 +9,18 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from storage.block import Block
-from storage.journal import FULL, Batch, Journal, Limits
+from storage.journal import FULL, Batch, Journal, Limits, Passengers, State
 from storage.kinds import Kind, PayloadKind, Refusal
 from storage.ring import Ring
 from storage.schema import Column, Schema, Tag
 
 HEADER_BYTES = 48
+ENTRY_BYTES = 24
+BATCH_BYTES = 70_000
 
 
 def open_journal(rows: int = 64, cells: int = 256, text: int = 4096, limits: Limits = Limits()) -> Journal:  # noqa: B008
-    return Journal(Ring(rows, cells, text), Schema(), limits, 70_000)
+    return Journal(Ring(rows, cells, text), Schema(), limits, BATCH_BYTES)
 
 
 def values(block: Block, schema: Schema) -> list[dict[str | None, object]]:
@@ -46,6 +48,10 @@ def append(journal: Journal, payload: bytes, *, at_us: int = 1, channel: int = 1
     return journal.append(at_us, PayloadKind.JSON, 7, channel, tag, payload)
 
 
+def note(journal: Journal, payload: bytes) -> int:
+    return journal.append(1, PayloadKind.NOTE, 0, 0, b"", payload)
+
+
 def body(batch: Batch) -> bytes:
     return bytes(batch.buffer[HEADER_BYTES : HEADER_BYTES + batch.body_bytes])
 
@@ -57,7 +63,7 @@ def test_a_row_is_readable_when_it_is_durable_and_not_before() -> None:
     batch = journal.take_batch()
     assert batch is not None
     assert (batch.first_seq, batch.next_seq, batch.entries) == (0, 1, 1)
-    assert journal.release(batch) == []
+    assert journal.release(batch) == ([], [])
     assert journal.ring.newest(1, 10).tolist() == [0]
     assert values(journal.ring.block(np.array([0])), journal.schema) == [{"temp": 25.0, "s": "x"}]
 
@@ -139,7 +145,74 @@ def test_state_entries_take_no_row_and_come_back_with_their_batch() -> None:
     batch = journal.take_batch()
     assert batch is not None
     assert (batch.first_seq, batch.next_seq, batch.entries) == (0, 1, 2)
-    assert [tuple(state) for state in journal.release(batch)] == [(5, 9, b"load=1")]
+    assert journal.release(batch) == Passengers([State(5, 9, b"load=1")], [])
+
+
+def test_notes_touch_neither_ring_nor_schema_and_come_back_in_order_when_they_are_durable() -> None:
+    journal = open_journal()
+    assert note(journal, b"one") == 0
+    assert append(journal, b"1") == 0
+    assert note(journal, b"two") == 1
+    assert journal.append(5, PayloadKind.STATE, 9, 0, b"", b"load=1") == 1
+    first = journal.take_batch()
+    assert first is not None
+    assert (first.first_seq, first.next_seq, first.entries) == (0, 1, 4)
+    assert note(journal, b"three") == 1
+    assert journal.release(first) == Passengers([State(5, 9, b"load=1")], [b"one", b"two"])
+    second = journal.take_batch()
+    assert second is not None
+    assert (second.first_seq, second.next_seq, second.entries) == (1, 1, 1)
+    assert journal.release(second) == Passengers([], [b"three"])
+    assert (journal.schema.column_count, journal.ring.written, journal.ring.durable) == (1, 1, 1)
+
+
+def test_a_note_takes_no_room_in_a_full_ring_and_its_limit_is_the_batch() -> None:
+    journal = open_journal(rows=1, limits=Limits(payload_bytes_max=100))
+    assert [append(journal, b"1") for _ in range(2)] == [0, FULL]
+    assert note(journal, b"x" * 101) == 1
+    assert (
+        note(journal, b"x" * (BATCH_BYTES - ENTRY_BYTES)) == FULL
+    )  # fits into a batch, but not into this one
+    with pytest.raises(ValueError, match="fits into no batch"):
+        note(journal, b"x" * (BATCH_BYTES - ENTRY_BYTES + 1))
+    batch = journal.take_batch()
+    assert batch is not None
+    assert batch.entries == 2
+    assert journal.release(batch).notes == [b"x" * 101]
+    assert note(journal, b"x" * (BATCH_BYTES - ENTRY_BYTES)) == 1
+
+
+def test_room_for_several_entries_is_known_before_the_first_one() -> None:
+    journal = open_journal()
+    assert journal.has_room_for(BATCH_BYTES - 512)
+    assert not journal.has_room_for(BATCH_BYTES - 511)
+    assert not journal.has_room_for(2**32 - 1)
+    note(journal, b"x" * 1000)
+    left = BATCH_BYTES - 1000 - ENTRY_BYTES - 512
+    assert journal.has_room_for(left)
+    assert not journal.has_room_for(left + 1)
+    assert note(journal, b"x" * left) == 0
+    assert not journal.has_room_for(0)
+    journal.take_batch()
+    assert journal.has_room_for(BATCH_BYTES - 512)
+
+
+def test_a_full_ring_divides_a_record_but_no_passenger_comes_twice() -> None:
+    journal = open_journal()
+    for i in range(10):
+        append(journal, b"%d" % i)
+        note(journal, b"note %d" % i)
+    batch = journal.take_batch()
+    assert batch is not None
+    record = memoryview(body(batch))
+    small = open_journal(rows=4)
+    offset, notes = 0, []
+    while offset < len(record):
+        offset, passengers = small.replay(record, 0, offset)
+        notes.append(passengers.notes)
+        small.ring.mark_sealed(small.ring.durable)
+    assert [len(each) for each in notes] == [4, 4, 2]
+    assert sum(notes, []) == [b"note %d" % i for i in range(10)]
 
 
 def test_a_full_ring_says_so_and_takes_the_row_after_a_seal() -> None:
@@ -209,7 +282,7 @@ def test_replay_knows_no_limits() -> None:
     batch = journal.take_batch()
     assert batch is not None
     strict = open_journal(limits=Limits(json_depth_max=2, streams_per_channel_max=0))
-    assert strict.replay(memoryview(body(batch)), 0) == (batch.body_bytes, [])
+    assert strict.replay(memoryview(body(batch)), 0) == (batch.body_bytes, ([], []))
 
 
 def test_a_loaded_schema_goes_on_counting() -> None:
@@ -241,6 +314,8 @@ class RingMachine(RuleBasedStateMachine):
         self.journal = open_journal(rows, cells, text)
         self.rows: list[tuple[int, int, object]] = []  # channel, at, value
         self.bodies: list[tuple[int, bytes]] = []
+        self.notes: list[bytes] = []
+        self.told: list[bytes] = []
         self.pins: list[tuple[int, int]] = []
         self.out: Batch | None = None
 
@@ -257,6 +332,11 @@ class RingMachine(RuleBasedStateMachine):
         assert seq == len(self.rows)
         self.rows.append((channel, at, payload))
 
+    @rule(payload=st.binary(max_size=500))
+    def note(self, payload: bytes) -> None:
+        if note(self.journal, payload) != FULL:
+            self.notes.append(payload)
+
     @precondition(lambda self: self.out is None)
     @rule()
     def take(self) -> None:
@@ -268,7 +348,7 @@ class RingMachine(RuleBasedStateMachine):
     @rule()
     def release(self) -> None:
         assert self.out is not None
-        self.journal.release(self.out)
+        self.told += self.journal.release(self.out).notes
         self.out = None
 
     @rule(share=st.floats(0, 1))
@@ -319,8 +399,14 @@ class RingMachine(RuleBasedStateMachine):
         if not hasattr(self, "journal"):
             return
         again = open_journal(1 << 12, 1 << 14, 1 << 20)
+        notes = []
         for first_seq, record in self.bodies:
-            assert again.replay(memoryview(record), first_seq) == (len(record), [])
+            offset, passengers = again.replay(memoryview(record), first_seq)
+            assert offset == len(record)
+            assert passengers.states == []
+            notes += passengers.notes
+        assert notes == self.notes[: len(notes)]
+        assert self.told == notes[: len(self.told)]
         block = again.ring.block(np.arange(again.ring.written))
         assert values(block, again.schema) == [self.expected(seq) for seq in range(again.ring.written)]
 

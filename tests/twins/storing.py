@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from storage.commit import Completed
-from storage.journal import Batch, Journal, Limits, State
+from storage.journal import Batch, Journal, Limits
 from storage.kinds import Kind
 from storage.registry import DeviceLimitError
 from storage.ring import Ring
@@ -102,11 +102,11 @@ class Keeper:
             os.eventfd_read(self.fileno)
             out, self._out = self._out, None
             assert out is not None
-            states: list[State] = self.journal.release(out)  # type: ignore[assignment]
+            states, notes = self.journal.release(out)
             self.states += [(state.device, state.payload) for state in states]
             self.rows += self._read(out.first_seq, out.next_seq)
             self.journal.ring.mark_sealed(out.next_seq)
-            return Completed(1, out.next_seq, out.entries, states, 0.0)
+            return Completed(1, out.next_seq, out.entries, states, notes, 0.0)
         return None
 
     def commit(self) -> int:
