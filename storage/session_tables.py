@@ -32,7 +32,7 @@ CREATE TABLE inbound (
     session INTEGER NOT NULL, packet_id INTEGER NOT NULL, PRIMARY KEY (session, packet_id)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE will (session INTEGER PRIMARY KEY, {CONTENT}, delay_s INTEGER NOT NULL) STRICT;
-CREATE TABLE retained (user_id TEXT NOT NULL, {CONTENT}, PRIMARY KEY (user_id, topic)) STRICT;
+CREATE TABLE retained (user_id TEXT NOT NULL, place BLOB NOT NULL, {CONTENT}, PRIMARY KEY (user_id, place)) STRICT;
 """
 OF_SESSION: Final = ("delivery", "subscription", "inbound", "will", "session")  # tables with its rows
 
@@ -78,12 +78,12 @@ def write(database: sqlite3.Connection, changes: SessionChanges) -> None:
         for topic, content in topics.items()
     ]
     database.executemany(
-        "DELETE FROM retained WHERE user_id = ? AND topic = ?",
+        "DELETE FROM retained WHERE user_id = ? AND place = ?",
         ((user, topic) for user, topic, content in retained if content is None),
     )
     database.executemany(
-        "INSERT OR REPLACE INTO retained VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        ((user, topic, *columns(content)[1:]) for user, topic, content in retained if content is not None),
+        "INSERT OR REPLACE INTO retained VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        ((user, topic, *columns(content)) for user, topic, content in retained if content is not None),
     )
 
 

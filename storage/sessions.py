@@ -251,8 +251,8 @@ class SessionStore:
                 )
             )
         retained = [
-            SavedRetained(user, row[0], message_of(tuple(row)))
-            for user, *row in database.execute("SELECT * FROM retained ORDER BY user_id, topic")
+            SavedRetained(user, place, message_of(tuple(row)))
+            for user, place, *row in database.execute("SELECT * FROM retained ORDER BY user_id, place")
         ]
         return SavedBroker(
             self._applied + 1, self._session_max + 1, self._message_max + 1, list(sessions.values()), retained
