@@ -1,4 +1,7 @@
-"""A store and the plain list of what was sent to it: driven step by step, opened again, compared."""
+"""A store and the plain list of what was sent to it: driven step by step, opened again, compared.
+
+The n-th datapoint has the n-th note before it. What the session store must hold follows from how many notes it has.
+"""
 
 import json
 import shutil
@@ -18,10 +21,22 @@ from storage.disk import DiskFullError
 from storage.hot import read_blocks
 from storage.journal import FULL, Limits
 from storage.kinds import PayloadKind
+from storage.notes import (
+    Delivery,
+    Done,
+    Message,
+    Note,
+    Queued,
+    Received,
+    Retained,
+    SessionOpened,
+    encode_note,
+)
 from storage.registry import Registry
 from storage.snapshot import Snapshot
 from storage.store import Store, StoreOptions
 from storage.wal import WalOptions
+from tests.storage.plain_broker import PlainBroker
 from tests.storage.published_files import records_of, told
 from tests.storage.rows import NOON_US, Row, Sent, read, row
 from tests.storage.simulated_disk import SimulatedCommitter
@@ -35,7 +50,7 @@ OPTIONS = StoreOptions(
     part_rows_max=20,
     devices_per_user_max=10,
     limits=Limits(payload_bytes_max=400),
-    wal=WalOptions(segment_bytes=2048, spare_segments=1, record_bytes_max=1024),
+    wal=WalOptions(segment_bytes=3072, spare_segments=1, record_bytes_max=1024),
 )
 CHANNELS = (1, 2, 3)
 DROPPED = 3  # the channel that ``drop`` deletes
@@ -77,6 +92,22 @@ def reading(number: int) -> Sent:
     return Sent(at_us, channel, channel, (None, "north", f"t{number // 20}")[number % 3], payload)
 
 
+def noted(number: int) -> Note:
+    """The n-th note, from 1: a session, then messages that come, are acknowledged some time later, and are retained."""
+    message = number // 3
+    content = Message(b"t", b"%d" % number, 2, False, b"", 0, number)
+    match number % 3:
+        case _ if number == 1:
+            return SessionOpened(1, "U000001", b"c", 60, 5, 1)
+        case 0:
+            return Queued(message, content, (Delivery(1, 2, 9, False, ()),))
+        case 1:
+            return (
+                Received(1, message - 1) if number % 2 else Retained("U000001", b"%d" % (number % 4), content)
+            )
+    return Done(1, message - 3)
+
+
 def rows_of(store: Store, snapshot: Snapshot) -> list[Row]:
     """Everything in a snapshot, in order of seq; any thread."""
     rows: list[Row] = []
@@ -97,6 +128,7 @@ class StoreHouse:
     Attributes:
         rows: every datapoint that was taken, durable or not; the place is the seq.
         acknowledged: so many of them were.
+        noted: so many notes were taken, durable or not: as many as rows, or one more.
         refused: how often the disk was full.
     """
 
@@ -108,6 +140,8 @@ class StoreHouse:
         self.acknowledged = acknowledged
         self.refused = 0
         self.store = Store.open(disk.data, options, disk)
+        self.noted = self.store.sessions.load().next_number - 1
+        self.check_notes()
         self.committer = SimulatedCommitter(disk.log)
         self.commits = GroupCommit(self.store.journal, self.store.wal, self.committer)
 
@@ -127,6 +161,11 @@ class StoreHouse:
         """One message; False when the ring or the batch is full."""
         sent = sent or reading(len(self.rows))
         tag, payload = (sent.tag or "").encode(), json.dumps(sent.payload, ensure_ascii=False).encode()
+        if self.noted == len(self.rows):
+            note = encode_note(self.noted + 1, noted(self.noted + 1))
+            if self.store.journal.append(sent.at_us, PayloadKind.NOTE, 0, 0, b"", note) == FULL:
+                return False
+            self.noted += 1
         seq = self.store.journal.append(sent.at_us, PayloadKind.JSON, sent.device, sent.channel, tag, payload)
         if seq == FULL:
             return False
@@ -166,9 +205,11 @@ class StoreHouse:
         completed = self.commits.complete_nowait()
         assert completed is not None
         self.acknowledged = completed.next_seq
+        self.store.notes += completed.notes
 
     def seal(self) -> None:
         self.insist(self.store.flush_states)
+        self.insist(self.store.flush_notes)
         target = Cursor(self.commits.durable_lsn, self.store.ring.durable)
         if target != self.store.catalog.cursor:
             change = self.insist(lambda: self.store.seal(target))
@@ -217,6 +258,16 @@ class StoreHouse:
                 expected = expected[len(expected) - len(found) :]  # the newest ones go with the next seal
             assert found == expected
         assert self.standing() == self.known()
+        self.check_notes()
+
+    def check_notes(self) -> None:
+        """Each note counts once, and those of durable rows are durable: the last one may be ahead of its row."""
+        saved, model = self.store.sessions.load(), PlainBroker()
+        for number in range(1, saved.next_number):
+            model.take(number, noted(number))
+        assert saved == model.saved()
+        durable = self.store.ring.durable
+        assert saved.next_number - 1 + len(self.store.notes) in (durable, durable + 1)
 
     def standing(self) -> set[Path]:
         """Every file that is there."""
