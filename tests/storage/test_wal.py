@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from storage.commit import CommitFailedError, GroupCommit
 from storage.committer import Committer
 from storage.disk import DiskFullError, RealDisk
-from storage.journal import Journal, Limits
+from storage.journal import Journal, Limits, Passengers
 from storage.kinds import PayloadKind
 from storage.recovery import RingTooSmallError, recover
 from storage.ring import Ring
@@ -35,6 +35,7 @@ class Log:
         self.sealed = (0, 0)  # lsn, seq: what a catalog would remember
         self.stored: list[float] = []  # the values of sealed rows, in order: what hot files would hold
         self.states: list[bytes] = []
+        self.notes: list[bytes] = []
         self.open()
 
     def open(self) -> None:
@@ -42,10 +43,11 @@ class Log:
             Ring(self.rows, 4096, 1 << 16, self.sealed[1]), Schema(), Limits(payload_bytes_max=800), 960
         )
         self.wal = Wal.open(LOG, self.disk, self.options, ID)
-        self.states = []
+        self.states, self.notes = [], []
 
-        def keep(states: list[object]) -> None:
-            self.states += [state.payload for state in states]  # type: ignore[attr-defined]
+        def keep(passengers: Passengers) -> None:
+            self.states += [state.payload for state in passengers.states]
+            self.notes += passengers.notes
 
         self.recovered = recover(self.wal, self.journal, self.sealed[0], self.seal_to, keep)
         self.committer = SimulatedCommitter(self.disk)
@@ -99,12 +101,18 @@ def test_what_was_committed_is_replayed_in_order() -> None:
     assert log.everything() == list(range(41))
 
 
-def test_states_are_replayed_too() -> None:
+def test_states_and_notes_are_replayed_too() -> None:
     log = Log(SimulatedDisk())
     log.journal.append(1, PayloadKind.STATE, 1, 1, b"", b"a=1")
+    log.journal.append(1, PayloadKind.NOTE, 0, 0, b"", b"one")
+    log.append(1)
+    log.journal.append(1, PayloadKind.NOTE, 0, 0, b"", b"two")
+    assert log.commit()
+    log.journal.append(1, PayloadKind.NOTE, 0, 0, b"", b"three")
     assert log.commit()
     log.open()
     assert log.states == [b"a=1"]
+    assert log.notes == [b"one", b"two", b"three"]
 
 
 def test_sealed_records_are_not_replayed_and_their_segments_are_used_again() -> None:
