@@ -2,6 +2,7 @@ from collections.abc import Callable, Sequence
 from socket import socket
 from typing import Any, NamedTuple, Protocol
 
+from ingest.transports import Transport
 from storage.journal import Journal
 
 class Options(NamedTuple):
@@ -53,6 +54,8 @@ class ReactorStatistics(NamedTuple):
     input_bytes: int
     output_bytes: int
     turns: int
+    wrapped_connections: int
+    transport_errors: int
 
 class Commits(Protocol):
     """The group commit, driven by the reactor (storage.commit)."""
@@ -107,7 +110,10 @@ class Reactor:
     def is_draining(self) -> bool: ...
     @property
     def replies_waiting(self) -> int: ...
-    def listen(self, fd: int, speaks: str) -> None: ...
+    def listen(self, fd: int, speaks: str, wrap: Callable[[], Transport] | None = None) -> None: ...
+    def adopt(
+        self, fd: int, speaks: str, transport: Transport, received: bytes, now_s: float, now_us: int
+    ) -> None: ...
     def stop_listening(self) -> None: ...
     def drain(self) -> None: ...
     def close_all(self) -> None: ...

@@ -17,10 +17,14 @@ order, to the ``door`` (the MQTT session machine), or the whole HTTP connection 
 that were read. A connection that was reset or half closed is read to its end first: small devices close right after
 their last publish. After a failed send the reactor drops the replies, never the input.
 
+A wrapped connection has a transport (ingest.transports: TLS, WebSocket) between socket and buffer; from the buffer on it
+is like any other, the lane included. Plain connections pay one test of a flag for that.
+
 The reactor runs in trio's thread and holds the GIL; only the committer works beside it.
 """
 
 import errno
+import logging
 import os
 import socket
 from collections import namedtuple
@@ -34,7 +38,10 @@ from ingest.http_lane cimport DECLINE, NEED_MORE, Post, Verdict, parse_post
 from ingest.mqtt_lane cimport Publish, frame_bytes, is_topic_name, parse_publish
 from storage.journal cimport FULL_ANSWER, Journal
 
+from ingest.transports import TransportError
 from storage.kinds import PayloadKind, Refusal
+
+log = logging.getLogger("thingscale.reactor")
 
 cdef extern from "sys/epoll.h":
     cdef enum:
@@ -86,11 +93,13 @@ cdef enum:
     LEAVING = 32        # moves to the HTTP server when every reply has left
     STALLED = 64        # waits for room in ring or batch, with a complete packet in rest
     SILENT = 128        # not in the epoll set
+    WRAPPED = 256       # has a transport
 
 cdef enum:
     EVENTS_MAX = 512
     ACCEPTS_PER_TURN_MAX = 128
     RECV_BYTES = 1 << 18            # one recv; the largest packet must fit
+    WRAPPED_RECV_BYTES = 1 << 14    # one recv that goes through Python; a TLS record is not larger
     HTTP_REQUEST_BYTES_MAX = 4096   # the lane's head limit, besides the body
     REFUSALS = 32
     TOPIC_BYTES_CACHED_MAX = 512
@@ -108,8 +117,8 @@ cdef int TOO_MANY_REQUESTS = Refusal.TOO_MANY_REQUESTS
 cdef struct Connection:
     int fd
     uint32_t generation
+    uint32_t flags
     uint8_t speaks
-    uint8_t flags
     uint8_t route_kind
     uint8_t http_version
     uint32_t key_bytes          # the cached route's key: MQTT the topic; HTTP token, device and tag
@@ -153,7 +162,7 @@ ReactorStatistics = namedtuple(
     "ReactorStatistics",
     "mqtt_connections http_connections accepted_mqtt accepted_http closed handed_over refused_connections "
     "mqtt_stored http_stored mqtt_received http_received bytes_received bytes_sent declined_packets stalls timeouts "
-    "overflows mqtt_refusals http_refusals input_bytes output_bytes turns",
+    "overflows mqtt_refusals http_refusals input_bytes output_bytes turns wrapped_connections transport_errors",
 )
 
 Options = namedtuple(
@@ -187,6 +196,9 @@ cdef class Reactor:
     cdef uint32_t connections_used, connections_size, free_head
     cdef list free_slots
     cdef dict listeners             # fd -> Speaks
+    cdef dict wraps                 # fd of a listener -> what makes a transport
+    cdef dict transports            # slot -> transport, of wrapped connections
+    cdef uint64_t transport_errors
     cdef Arena[3] arenas            # one fills, one waits for the commit, one is being sent
     cdef int filling, waiting
     cdef uint8_t* buffer            # rest of a connection, then what recv adds
@@ -239,6 +251,8 @@ cdef class Reactor:
         self.on_completed = None
         self.options = options
         self.listeners = {}
+        self.wraps = {}
+        self.transports = {}
         self.free_slots = []
         self.stalled = []
         self.current = -1
@@ -294,9 +308,14 @@ cdef class Reactor:
 
     # ---- listeners and connections
 
-    def listen(self, int fd, str speaks):
-        """Accept from a listening, non-blocking socket: ``"mqtt"`` or ``"http"``. The caller keeps it open."""
+    def listen(self, int fd, str speaks, wrap=None):
+        """Accept from a listening, non-blocking socket: ``"mqtt"`` or ``"http"``. The caller keeps it open.
+
+        ``wrap()``, if there is one, makes the transport of a client.
+        """
         self.listeners[fd] = MQTT if speaks == "mqtt" else HTTP
+        if wrap is not None:
+            self.wraps[fd] = wrap
         self.watch(self.clients, EPOLL_CTL_ADD, fd, EPOLLIN, (<uint64_t>LISTENER << 32) | <uint32_t>fd)
 
     def stop_listening(self):
@@ -304,6 +323,7 @@ cdef class Reactor:
         for fd in self.listeners:
             self.watch(self.clients, EPOLL_CTL_DEL, fd, 0, 0)
         self.listeners.clear()
+        self.wraps.clear()
 
     cdef int accept_some(self, int listener) except -1:
         cdef int fd, on = 1
@@ -326,7 +346,8 @@ cdef class Reactor:
                 c_close(fd)
                 continue
             setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on))
-            self.take(fd, speaks)
+            wrap = self.wraps.get(listener)
+            self.take(fd, speaks, None if wrap is None else wrap())
         return 0
 
     cdef int set_accepting(self, bint accepting) except -1:
@@ -338,7 +359,7 @@ cdef class Reactor:
                        (<uint64_t>LISTENER << 32) | <uint32_t><int>fd)
         return 0
 
-    cdef int take(self, int fd, uint8_t speaks) except -1:
+    cdef int64_t take(self, int fd, uint8_t speaks, transport) except -1:
         cdef uint32_t slot, generation = 1
         cdef void* grown
         cdef Connection* c
@@ -369,8 +390,11 @@ cdef class Reactor:
             c.patience_ds = self.patience_http_ds
             self.http_open += 1
             self.accepted_http += 1
+        if transport is not None:
+            c.flags |= WRAPPED
+            self.transports[slot] = transport
         self.watch(self.clients, EPOLL_CTL_ADD, fd, EPOLLIN, (<uint64_t>generation << 32) | slot)
-        return 0
+        return slot
 
     cdef int end(self, uint32_t slot) except -1:
         """Let go of the connection now, with whatever it still had."""
@@ -378,6 +402,8 @@ cdef class Reactor:
         cdef bint mqtt = c.speaks == MQTT
         if c.speaks == NOBODY:
             return 0
+        if c.flags & WRAPPED:
+            self.say_goodbye(slot)
         c_close(c.fd)
         self.forget(slot)
         self.closed += 1
@@ -403,6 +429,8 @@ cdef class Reactor:
         c.generation = (c.generation + 1) & 0x7FFFFFFF
         c.pending = 0
         self.free_slots.append(slot)
+        if c.flags & WRAPPED:
+            del self.transports[slot]
         if self.current == slot:
             self.current_freed = True
 
@@ -502,7 +530,7 @@ cdef class Reactor:
             self.deliver(slot, self.direct, length)
         return 0
 
-    cdef int deliver(self, uint32_t slot, const uint8_t* data, uint32_t length) except -1:
+    cdef int deliver(self, uint32_t slot, const uint8_t* data, uint32_t length, bint is_raw=False) except -1:
         """Send now what the socket takes; keep the rest and stop reading from this client until it is gone."""
         cdef Connection* c = &self.connections[slot]
         cdef ssize_t sent = 0
@@ -510,6 +538,8 @@ cdef class Reactor:
         cdef uint32_t kept
         if c.flags & DEAF:
             return 0
+        if c.flags & WRAPPED and not is_raw:
+            return self.deliver_wrapped(slot, <bytes>data[:length])
         if c.out_bytes == 0:
             sent = send(c.fd, data, length, MSG_NOSIGNAL | MSG_DONTWAIT)
             if sent < 0:
@@ -567,6 +597,8 @@ cdef class Reactor:
                 self.process(slot, 0)
                 if self.connections[slot].speaks == NOBODY:
                     return 0
+            if self.connections[slot].flags & WRAPPED:
+                return self.conclude(slot)
         return self.settle(slot)
 
     cdef int send_replies(self, Arena* arena) except -1:
@@ -595,7 +627,8 @@ cdef class Reactor:
         cdef ssize_t got
         if c.rest_bytes:
             memcpy(self.buffer, c.rest, c.rest_bytes)
-        got = recv(c.fd, self.buffer + c.rest_bytes, RECV_BYTES, MSG_DONTWAIT)
+        got = recv(c.fd, self.buffer + c.rest_bytes, WRAPPED_RECV_BYTES if c.flags & WRAPPED else RECV_BYTES,
+                   MSG_DONTWAIT)
         if got <= 0:
             if got < 0 and (c_errno == EAGAIN or c_errno == EINTR):
                 return 0
@@ -604,8 +637,10 @@ cdef class Reactor:
                 c.flags |= LEAVING      # half a request, then EOF: h11 knows what to say
             self.silence(slot)
             return self.settle(slot)
-        c.last_input_ds = self.now_ds
         self.bytes_received += got
+        if c.flags & WRAPPED:
+            return self.receive_wrapped(slot, <bytes>(self.buffer + c.rest_bytes)[:got])
+        c.last_input_ds = self.now_ds
         return self.process(slot, <uint32_t>got)
 
     cdef int process(self, uint32_t slot, uint32_t got) except -1:
@@ -713,6 +748,87 @@ cdef class Reactor:
             answer = self.journal.append_bytes(self.now_us, kind, device, channel, tag, tag_bytes, payload,
                                                payload_bytes)
         return answer
+
+    # ---- wrapped connections
+
+    cdef int receive_wrapped(self, uint32_t slot, bytes received) except -1:
+        """Socket bytes: through the transport into the buffer, and on as with any other connection.
+
+        Only what comes out counts as a sign of life: a handshake or a ping is none.
+        """
+        cdef Connection* c = &self.connections[slot]
+        cdef uint32_t generation = c.generation
+        cdef bytes plain, owed
+        transport = self.transports[slot]
+        try:
+            try:
+                plain = transport.receive(received)
+            except TransportError as error:
+                self.transport_errors += 1
+                log.debug("a client's transport broke: %s", error)
+                plain = error.received
+            owed = transport.take_pending()
+        except Exception:   # the connection's guard: one client's trouble is nobody else's
+            log.exception("a transport failed")
+            c.flags |= DEAF
+            return self.end(slot)
+        if owed:
+            self.deliver(slot, <const uint8_t*><const char*>owed, <uint32_t>len(owed), True)
+        if plain:
+            assert c.rest_bytes + len(plain) <= 2 * RECV_BYTES, "a transport made more of its input than there is room for"
+            c.last_input_ds = self.now_ds
+            if c.rest_bytes:
+                memcpy(self.buffer, c.rest, c.rest_bytes)
+            memcpy(self.buffer + c.rest_bytes, <const char*>plain, len(plain))
+            self.process(slot, <uint32_t>len(plain))
+            if self.connections[slot].generation != generation:
+                return 0
+        return self.conclude(slot)
+
+    cdef int conclude(self, uint32_t slot) except -1:
+        """The peer's goodbye within the transport is an end of input, once what came before it was taken."""
+        cdef Connection* c = &self.connections[slot]
+        if not c.flags & BLOCKED and self.transports[slot].is_ended:
+            c.flags |= ENDED
+        if c.flags & (ENDED | CLOSING) and not c.flags & BLOCKED:
+            self.silence(slot)
+        return self.settle(slot)
+
+    cdef int deliver_wrapped(self, uint32_t slot, bytes data) except -1:
+        try:
+            data = self.transports[slot].send(data)
+        except TransportError as error:
+            log.debug("a client's transport broke: %s", error)
+            self.connections[slot].flags |= DEAF
+            return 0
+        return self.deliver(slot, <const uint8_t*><const char*>data, <uint32_t>len(data), True)
+
+    cdef int say_goodbye(self, uint32_t slot) except -1:
+        """What the transport says last, if the socket takes it at once."""
+        cdef Connection* c = &self.connections[slot]
+        cdef bytes goodbye
+        if c.flags & DEAF or c.out_bytes:
+            return 0
+        goodbye = self.transports[slot].ended()
+        if goodbye:
+            self.bytes_sent += max(0, send(c.fd, <const char*>goodbye, len(goodbye), MSG_NOSIGNAL | MSG_DONTWAIT))
+        return 0
+
+    def adopt(self, int fd, str speaks, transport, bytes received, double now_s, int64_t now_us):
+        """Take over a connected, non-blocking socket that somebody else accepted; the reactor closes it.
+
+        received: what was read from the socket already, for the transport.
+        """
+        cdef int64_t slot
+        assert speaks == "mqtt" and len(received) <= RECV_BYTES
+        if self.is_draining or self.mqtt_open >= self.mqtt_max:
+            self.refused_connections += 1
+            c_close(fd)
+            return
+        self.set_time(now_s, now_us)
+        slot = self.take(fd, MQTT, transport)
+        self.receive_wrapped(<uint32_t>slot, received)
+        self.submit()
 
     # ---- MQTT
 
@@ -1165,4 +1281,4 @@ cdef class Reactor:
             self.bytes_received, self.bytes_sent, self.declined, self.stalls, self.timeouts, self.overflows,
             {Refusal(i).name: self.mqtt_refusals[i] for i in range(1, len(Refusal) + 1)},
             {Refusal(i).name: self.http_refusals[i] for i in range(1, len(Refusal) + 1)},
-            self.input_bytes, self.output_bytes, self.turns)
+            self.input_bytes, self.output_bytes, self.turns, len(self.transports), self.transport_errors)

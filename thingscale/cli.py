@@ -4,6 +4,7 @@ Users are managed in the registry directly, whether the daemon runs or not; it l
 """
 
 import json
+import socket
 import sys
 import time
 from importlib import metadata
@@ -33,6 +34,8 @@ from thingscale.control import call
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 user_app = typer.Typer(no_args_is_help=True, help="Accounts and their tokens.")
 app.add_typer(user_app, name="user")
+cert_app = typer.Typer(no_args_is_help=True, help="Certificates.")
+app.add_typer(cert_app, name="cert")
 
 Data = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Data directory [default: ./data].")]
 File = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="TOML file.")]
@@ -78,6 +81,8 @@ def serve(
     try:
         settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         code = run(settings)
+    except ConfigError as error:  # a file that a key names cannot be used
+        fail(error, 2)
     except (
         InUseByProcessError,
         CorruptRecordError,
@@ -197,6 +202,31 @@ def rotate_token(
     except (UnknownError, RegistryBusyError) as error:
         fail(error)
     show_user(user, as_json)
+
+
+@cert_app.command("dev")
+def make_development_certificate(
+    directory: Annotated[Path, typer.Option("--dir", metavar="DIR", help="Where the files go.")] = Path(
+        "tls"
+    ),
+    host: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Name or address of this machine; repeatable.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")] = False,
+) -> None:
+    """Make a CA and a server certificate for development; prints what to configure."""
+    from thingscale.devcert import FilesExistError, make_development_files
+
+    hosts = host or ["localhost", "127.0.0.1", "::1", socket.gethostname()]
+    try:
+        files = make_development_files(directory.absolute(), hosts, force=force)
+    except (FilesExistError, OSError) as error:
+        fail(error)
+    except ValueError as error:
+        fail(error, 2)
+    print(f"# for {', '.join(hosts)}; clients trust {files.ca}")
+    print('[server]\nmqtts = "127.0.0.1:8883"\nwss = "127.0.0.1:8084"\nhttps = "127.0.0.1:8443"\n')
+    print(f"[tls]\ncertificate = {json.dumps(str(files.certificate))}\nkey = {json.dumps(str(files.key))}")
 
 
 def main() -> None:

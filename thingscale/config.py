@@ -69,6 +69,15 @@ SETTINGS: Final = (
     Setting("server.data", "data", "directory of everything that is remembered"),
     Setting("server.http", "127.0.0.1:8080", "HOST:PORT of HTTP; port 0 takes a free one"),
     Setting("server.mqtt", "127.0.0.1:1883", "HOST:PORT of MQTT; port 0 takes a free one"),
+    Setting("server.mqtts", "", "HOST:PORT of MQTT over TLS; empty is off"),
+    Setting("server.ws", "", "HOST:PORT of MQTT over WebSocket; empty is off"),
+    Setting("server.wss", "", "HOST:PORT of MQTT over WebSocket over TLS; empty is off"),
+    Setting("server.https", "", "HOST:PORT of HTTP over TLS; empty is off"),
+    Setting("tls.certificate", "", "PEM file: the server's certificate, then what stands between it and the CA"),
+    Setting("tls.key", "", "PEM file: the certificate's private key, without a password"),
+    Setting("tls.client_ca", "", "PEM file: the CAs of client certificates; empty: none are asked for"),
+    Setting("tls.client_required", "no", "yes: a client without a certificate is refused", ("no", "yes")),
+    Setting("tls.minimum", "1.2", "oldest version of TLS that is spoken", ("1.2", "1.3")),
     Setting("limits.connector_per_s", 1.0, "posts per second and device; 0 is no limit"),
     Setting("limits.rest_per_s", 20.0, "REST requests per second and API token; 0 is no limit"),
     Setting("limits.devices_per_user_max", 100_000, "devices of one user", least=1),
@@ -108,6 +117,10 @@ SETTINGS: Final = (
     Setting("log.level", "info", "least severe message that is logged", ("debug", "info", "warning", "error")),
     Setting("log.format", "auto", "auto: text on a terminal, else JSON", ("auto", "text", "json")),
 )  # fmt: skip
+
+# Listeners that are off unless they have an address, and those of them that need a certificate.
+FURTHER_LISTENERS: Final = ("server.mqtts", "server.ws", "server.wss", "server.https")
+TLS_LISTENERS: Final = ("server.mqtts", "server.wss", "server.https")
 
 BY_PATH: Final = {setting.path: setting for setting in SETTINGS}
 
@@ -155,8 +168,9 @@ def load(
         if value is not None:
             values[path], origins[path] = BY_PATH[path].accept(value), "flag"
     config = Config(values, origins)
-    for path in ("server.http", "server.mqtt"):
+    for path in ("server.http", "server.mqtt", *(path for path in FURTHER_LISTENERS if config[path])):
         config.address(path)
+    _check_tls(config)
     if config["storage.segment_bytes"] < 2 * config["storage.batch_bytes_max"]:
         raise ConfigError("storage.segment_bytes: must be at least twice storage.batch_bytes_max")
     if config["storage.batch_bytes_max"] < 2 * config["limits.payload_bytes_max"]:
@@ -164,6 +178,15 @@ def load(
     if config["limits.packet_bytes_max"] < config["limits.payload_bytes_max"]:
         raise ConfigError("limits.packet_bytes_max: must be at least limits.payload_bytes_max")
     return config
+
+
+def _check_tls(config: Config) -> None:
+    for listener in TLS_LISTENERS:
+        for path in ("tls.certificate", "tls.key"):
+            if config[listener] and not config[path]:
+                raise ConfigError(f"{path}: needed by {listener}")
+    if config["tls.client_required"] == "yes" and not config["tls.client_ca"]:
+        raise ConfigError("tls.client_ca: needed by tls.client_required")
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import resource
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from typing import Any, Final
 
 import trio
@@ -27,6 +28,7 @@ from ingest.loop import drain, run_reactor, run_ticks
 from ingest.mqtt.door import MqttDoor
 from ingest.reactor import Reactor
 from ingest.refusals import http_replies
+from ingest.transports import Stacked, TlsTransport, Transport, WebSocketTransport
 from query.engine import Engine
 from query.http.options import HttpOptions
 from query.http.server import HttpServer
@@ -38,7 +40,7 @@ from storage.journal import State
 from storage.lock import DirectoryLock
 from storage.store import NOTES_MAX, Store
 from thingscale.clocks import now
-from thingscale.config import Config
+from thingscale.config import FURTHER_LISTENERS, Config
 from thingscale.control import run_control
 from thingscale.first_user import banner, make_first_user
 from thingscale.housekeeping import Housekeeping
@@ -46,6 +48,7 @@ from thingscale.logs import start_logging
 from thingscale.metrics import Metrics
 from thingscale.services import make_app
 from thingscale.settings import client_limits, engine_options, reactor_options, store_options
+from thingscale.tls import certificates
 
 # How long a stop waits for clients that are in the middle of something.
 DRAIN_S: Final = 10.0
@@ -106,6 +109,7 @@ class Daemon:
     def __init__(self, config: Config, store: Store) -> None:
         self.config = config
         self.store = store
+        self.certificates = certificates(config)
         self.committer = Committer()
         self.commits = GroupCommit(store.journal, store.wal, self.committer)
         limiter = RateLimiter(config["limits.connector_per_s"])
@@ -159,6 +163,7 @@ class Daemon:
                 head_s=config["limits.partial_timeout_s"],
                 body_s=config["limits.partial_timeout_s"],
             ),
+            upgrade=self.upgrade,
         )
 
     async def dispatch(self, scope: Any, receive: Any, send: Any) -> None:
@@ -167,6 +172,22 @@ class Daemon:
             await self.connector(scope, receive, send)
         else:
             await self.app(scope, receive, send)
+
+    def upgrade(self, sock: socket.socket, received: bytes) -> None:
+        """A WebSocket on the HTTP port: back to the reactor."""
+        self.reactor.adopt(sock.detach(), "mqtt", WebSocketTransport(), received, *now())
+
+    def wrap(self, speaks: str) -> Callable[[], Transport] | None:
+        """What makes the transports of a listener's clients."""
+        if speaks == "ws":
+            return WebSocketTransport
+        if speaks not in ("mqtts", "wss"):
+            return None
+        assert self.certificates is not None
+        context = self.certificates.mqtt
+        if speaks == "mqtts":
+            return lambda: TlsTransport(context())
+        return lambda: Stacked(TlsTransport(context()), WebSocketTransport())
 
     # ---- what the reactor tells
 
@@ -219,11 +240,15 @@ class Daemon:
 
     async def serve(self) -> int:
         """Until SIGTERM or SIGINT; the exit code."""
-        listeners = {
-            speaks: open_listener(self.config.address(f"server.{speaks}")) for speaks in ("http", "mqtt")
-        }
+        listeners: dict[str, socket.socket] = {}
         code = 0
         try:
+            for path in (
+                "server.http",
+                "server.mqtt",
+                *(path for path in FURTHER_LISTENERS if self.config[path]),
+            ):
+                listeners[path.removeprefix("server.")] = open_listener(self.config.address(path))
             await self._serve(listeners)
         except* CommitFailedError as group:
             log.critical("stopped: %s", group.exceptions[0])
@@ -245,8 +270,16 @@ class Daemon:
                 await services.start(
                     run_control, self.config.data, {"publish": self.housekeeping.publish_now}
                 )
+                if self.certificates is not None:
+                    services.start_soon(self.certificates.run)
                 for speaks, listener in listeners.items():
-                    self.reactor.listen(listener.fileno(), speaks)
+                    if speaks == "https":
+                        assert self.certificates is not None
+                        services.start_soon(self.http.accept, listener, self.certificates.https)
+                    else:
+                        self.reactor.listen(
+                            listener.fileno(), "http" if speaks == "http" else "mqtt", self.wrap(speaks)
+                        )
                 self.is_ready = True
                 self.say_ready(listeners)
                 async for number in signals:
@@ -260,13 +293,14 @@ class Daemon:
                 services.cancel_scope.cancel()
 
     def say_ready(self, listeners: dict[str, socket.socket]) -> None:
-        http, mqtt = name_of(listeners["http"]), name_of(listeners["mqtt"])
+        names = {speaks: name_of(listener) for speaks, listener in listeners.items()}
         user = make_first_user(self.store.registry, now()[1])
         if user is not None:
-            print(banner(user, http), file=sys.stderr, flush=True)
-        ready = {"ready": True, "http": http, "mqtt": mqtt, "data": str(self.config.data), "pid": os.getpid()}
+            print(banner(user, names["http"]), file=sys.stderr, flush=True)
+        ready = {"ready": True, **names, "data": str(self.config.data), "pid": os.getpid()}
         print(json.dumps(ready), flush=True)
-        log.info("ready: HTTP on %s, MQTT on %s, data in %s", http, mqtt, self.config.data)
+        doors = ", ".join(f"{speaks.upper()} on {name}" for speaks, name in names.items())
+        log.info("ready: %s, data in %s", doors, self.config.data)
 
     def close(self) -> None:
         self.committer.close()

@@ -27,6 +27,7 @@ from query.http.head import RequestHead
 from query.http.intake import Intake
 from query.http.options import HttpOptions
 from query.http.replies import ALLOW_ALL, REASONS, DateFields, render_error
+from query.http.tls import TlsSocket
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -47,6 +48,9 @@ BURST_MAX = 16
 # How long the sweep leaves a request alone before it looks whether the client is still there.
 UNWATCHED_S = 1.0
 
+# Where the HTTP port speaks WebSocket.
+UPGRADE_PATH = b"/mqtt"
+
 CONTINUE = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
 # Our states in which the application may still be listened to.
 _ANSWERING = (h11.IDLE, h11.SEND_RESPONSE, h11.SEND_BODY)
@@ -57,6 +61,7 @@ log = logging.getLogger("thingscale.http")
 class Phase(Enum):
     """What a connection waits for; each has its patience."""
 
+    HANDSHAKE = auto()  # TLS
     IDLE = auto()  # the first byte of a request
     HEAD = auto()
     BODY = auto()
@@ -85,12 +90,13 @@ class Home(Protocol):
     is_draining: bool
     now_s: float
     counts: Counts
+    upgrade: Callable[[socket.socket, bytes], None] | None
 
 
 class Connection:
     """See the module. ``run`` is the task; ``look`` and ``drain`` may be called by the server at any time."""
 
-    def __init__(self, home: Home, sock: socket.socket, received: bytes) -> None:
+    def __init__(self, home: Home, sock: socket.socket | TlsSocket, received: bytes) -> None:
         self._home = home
         self._options = home.options
         self._socket = sock
@@ -110,6 +116,7 @@ class Connection:
         self._failure: ProtocolError | None = None  # what to answer instead of the application
         self._is_bodiless = False  # HEAD, 204, 304: what the application sends stays here
         self._is_gone = False
+        self._has_left = False  # somebody else has the socket
         self._ended_at_s = 0.0
         self._gone = trio.Event()
         self._client = self._server = None
@@ -133,12 +140,13 @@ class Connection:
         except Exception:  # the connection's guard: one client's trouble is nobody else's
             log.exception("a connection failed")
         finally:
-            trio.lowlevel.notify_closing(self._socket)
-            self._socket.close()
+            if not self._has_left:
+                trio.lowlevel.notify_closing(self._socket)
+                self._socket.close()
 
     def drain(self) -> None:
         """End when the request in hand is answered; at once if there is none."""
-        if self._phase is Phase.IDLE and not self._intake.buffered:
+        if self._phase is Phase.HANDSHAKE or (self._phase is Phase.IDLE and not self._intake.buffered):
             self._scope.cancel()
 
     def look(self, now_s: float) -> bool:
@@ -146,6 +154,8 @@ class Connection:
         waited_s = now_s - self._since_s
         options = self._options
         match self._phase:
+            case Phase.HANDSHAKE:
+                is_over = waited_s > options.head_s
             case Phase.IDLE:
                 is_over = waited_s > options.idle_s
             case Phase.HEAD:
@@ -185,11 +195,14 @@ class Connection:
 
     async def _serve(self) -> None:
         burst = 0
+        if isinstance(self._socket, TlsSocket):
+            self._enter(Phase.HANDSHAKE)
+            await self._socket.shake_hands()
         while not self._is_gone:
             self._enter(Phase.IDLE)
             try:
                 head = await self._receive_head()
-                if head is None:
+                if head is None or self._leaves(head):
                     return
                 self._begin(head)
                 if head.length and not head.awaits_continue:
@@ -217,6 +230,15 @@ class Connection:
                     return None
             await self._read()
         return head
+
+    def _leaves(self, head: RequestHead) -> bool:
+        """Give the socket away if the request wants to speak something else."""
+        upgrade, sock = self._home.upgrade, self._socket
+        if upgrade is None or isinstance(sock, TlsSocket) or not head.asks_for_websocket(UPGRADE_PATH):
+            return False
+        self._has_left = True
+        upgrade(sock, head.spelled() + self._intake.take_rest())
+        return True
 
     def _begin(self, head: RequestHead) -> None:
         self._head = head
@@ -331,7 +353,7 @@ class Connection:
             "asgi": {"version": "3.0", "spec_version": "2.4"},
             "http_version": head.version.decode("ascii"),
             "method": head.method.decode("ascii"),
-            "scheme": "http",
+            "scheme": "https" if isinstance(self._socket, TlsSocket) else "http",
             "path": text,
             "raw_path": path,
             "query_string": query,

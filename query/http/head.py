@@ -67,6 +67,23 @@ class RequestHead(NamedTuple):
             b"connection: close\r\n" if self.closes else b"",
         )
 
+    def asks_for_websocket(self, path: bytes) -> bool:
+        """Whether it is the opening request of a WebSocket on this path (RFC 6455 section 4.1)."""
+        return (
+            self.target.path == path
+            and self.method == b"GET"
+            and self.version == b"1.1"
+            and not self.length
+            and b"websocket" in _members([value for name, value in self.fields if name == b"upgrade"])
+        )
+
+    def spelled(self) -> bytes:
+        """The head in full, as it could have been received."""
+        path, query, _ = self.target
+        lines = [b"%b %b HTTP/%b" % (self.method, path + b"?" * bool(query) + query, self.version)]
+        lines += [b"%b: %b" % field for field in self.fields]
+        return b"\r\n".join([*lines, b"", b""])
+
 
 def check_characters(data: bytes | bytearray, begin: int = 0) -> None:
     """No byte from begin on is one that FORBIDDEN names.

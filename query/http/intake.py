@@ -89,6 +89,10 @@ class Intake:
             return 0
         return self._left if self._part is _Part.LENGTH else None
 
+    def take_rest(self) -> bytes:
+        """All that is not consumed yet: somebody else goes on with this connection."""
+        return self._take(len(self._buffer))
+
     def next_request(self) -> None:
         """The request in hand is answered; its body must have come completely."""
         assert self._part is _Part.DONE

@@ -1,12 +1,15 @@
 """The HTTP server: connections that somebody else accepted, served until they end or the server drains.
 
-It has no listener. The reactor accepts, looks at the first bytes, and hands over whatever is not a plain connector
-post: the descriptor, at a request boundary, with the bytes already read. ``run`` is the lifetime of all connections;
+It has a listener for HTTPS only (``accept``). Plain HTTP is accepted by the reactor, which looks at the first bytes and
+hands over whatever is not a plain connector post: the descriptor, at a request boundary, with the bytes already read.
+A WebSocket's opening request goes the other way (``upgrade``). ``run`` is the lifetime of all connections;
 ``adopt_nowait`` may be called at any time while it runs. Once a second a sweep looks at every connection.
 """
 
+import errno
 import logging
 import socket
+import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,8 +20,10 @@ from query.http.connection import Asgi, Connection, Counts
 from query.http.errors import ProtocolError
 from query.http.options import HttpOptions
 from query.http.replies import DateFields, render_error
+from query.http.tls import TlsSocket
 
 SWEEP_S = 1.0
+ACCEPTS_PER_TURN_MAX = 64
 
 log = logging.getLogger("thingscale.http")
 
@@ -56,12 +61,19 @@ class HttpServer:
         app: the ASGI callable; ``http`` scopes only, no lifespan.
         options: limits.
         unix_s: the wall clock, for Date.
+        upgrade: called with (socket, bytes received) of a plain connection that asks for a WebSocket on UPGRADE_PATH:
+            the socket is the callee's from then on, the bytes begin with the request.
     """
 
     def __init__(
-        self, app: Asgi, options: HttpOptions | None = None, unix_s: Callable[[], float] = time.time
+        self,
+        app: Asgi,
+        options: HttpOptions | None = None,
+        unix_s: Callable[[], float] = time.time,
+        upgrade: Callable[[socket.socket, bytes], None] | None = None,
     ) -> None:
         self.app = app
+        self.upgrade = upgrade
         self.options = options or HttpOptions()
         self.dates = DateFields(self.options.server, unix_s)
         self.counts = Counts()
@@ -72,6 +84,7 @@ class HttpServer:
         self._connections: set[Connection] = set()
         self._nursery: trio.Nursery | None = None
         self._is_empty = trio.Event()
+        self._doors = trio.CancelScope()
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Hold the connections; returns only when cancelled, and then they are closed at once."""
@@ -86,7 +99,36 @@ class HttpServer:
         finally:
             self._nursery = None
 
-    def adopt_nowait(self, sock: socket.socket, received: bytes = b"") -> None:
+    async def accept(self, listener: socket.socket, context: Callable[[], ssl.SSLContext]) -> None:
+        """Serve the HTTPS clients of a listening, non-blocking socket, until cancelled or drained.
+
+        Args:
+            listener: the caller closes it.
+            context: gives what is in force for a new connection.
+        """
+        with self._doors:
+            while True:
+                await trio.lowlevel.wait_readable(listener)
+                try:
+                    for _ in range(ACCEPTS_PER_TURN_MAX):
+                        self._admit(listener.accept()[0], context())
+                except BlockingIOError:
+                    continue
+                except OSError as error:
+                    # accept(2): network errors of the new connection are reported here, too; they are its own.
+                    if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                        await trio.sleep(SWEEP_S)
+
+    def _admit(self, sock: socket.socket, context: ssl.SSLContext) -> None:
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            secure = TlsSocket(sock, context)
+        except OSError:  # gone already
+            sock.close()
+            return
+        self.adopt_nowait(secure)
+
+    def adopt_nowait(self, sock: socket.socket | TlsSocket, received: bytes = b"") -> None:
         """Take over a connected stream socket and serve it.
 
         Args:
@@ -100,7 +142,8 @@ class HttpServer:
         ):
             self._turn_away(sock)
             return
-        sock.setblocking(False)
+        if isinstance(sock, socket.socket):
+            sock.setblocking(False)
         self._adopted += 1
         connection = Connection(self, sock, received)
         self._connections.add(connection)
@@ -116,6 +159,7 @@ class HttpServer:
             Whether all were closed in time.
         """
         self.is_draining = True
+        self._doors.cancel()
         self._is_empty = trio.Event()
         for connection in list(self._connections):
             connection.drain()
@@ -153,9 +197,12 @@ class HttpServer:
             if connection.look(now_s):
                 self.counts.timeouts += 1
 
-    def _turn_away(self, sock: socket.socket) -> None:
+    def _turn_away(self, sock: socket.socket | TlsSocket) -> None:
         """No room: say so if the socket takes it at once, and close."""
         self._refused += 1
+        if isinstance(sock, TlsSocket):
+            sock.close()  # a handshake only to say no is too dear
+            return
         sock.setblocking(False)
         try:
             sock.send(render_error(ProtocolError(503, "too many connections"), self.dates))

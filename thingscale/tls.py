@@ -1,0 +1,120 @@
+"""TLS as this daemon speaks it: the one place that makes contexts, and makes them anew when the files change.
+
+A context holds certificate, key and the keys of session tickets. It never changes: when the files do, a new one is
+made, and only connections that begin later see it. Files that do not fit (a certificate was replaced and its key not
+yet, say) are logged once, and the old context stays.
+"""
+
+import logging
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from thingscale.config import TLS_LISTENERS, Config, ConfigError
+
+LOOK_S: Final = 2.0
+# TLS 1.2: forward secrecy and authenticated encryption only. TLS 1.3 has no others.
+CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AESCCM:!AESCCM8"
+# Of TLS 1.3, per handshake. OpenSSL would send two; a device opens one connection at a time, with a new ticket each.
+TICKETS: Final = 1
+
+log = logging.getLogger("thingscale.tls")
+
+
+class Certificates:
+    """The contexts in force.
+
+    Args:
+        config: names the files.
+
+    Raises:
+        ConfigError: a file cannot be used.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._seen = self._signature()
+        self._mqtt, self._https = self._make()
+
+    def mqtt(self) -> ssl.SSLContext:
+        """For MQTT and WebSocket: without ALPN, which few devices send and brokers ignore."""
+        return self._mqtt
+
+    def https(self) -> ssl.SSLContext:
+        return self._https
+
+    def look(self) -> bool:
+        """Whether the files have changed, and are in force now."""
+        signature = self._signature()
+        if signature == self._seen:
+            return False
+        self._seen = signature
+        try:
+            self._mqtt, self._https = self._make()
+        except ConfigError as error:
+            log.error("the new certificate is not used, the old one stays: %s", error)  # noqa: TRY400 - it says all
+            return False
+        log.info("a new certificate is in force for new connections")
+        return True
+
+    async def run(self) -> None:
+        """Look every few seconds; returns only when cancelled."""
+        while True:
+            await trio.sleep(LOOK_S)
+            self.look()
+
+    def _signature(self) -> list[tuple[int, int, int] | None]:
+        found: list[tuple[int, int, int] | None] = []
+        for key in ("tls.certificate", "tls.key", "tls.client_ca"):
+            try:
+                status = Path(self._config[key]).stat()
+                found.append((status.st_mtime_ns, status.st_size, status.st_ino))
+            except OSError:
+                found.append(None)
+        return found
+
+    def _make(self) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+        https = make_context(self._config)
+        https.set_alpn_protocols(["http/1.1"])
+        return make_context(self._config), https
+
+
+def make_context(config: Config) -> ssl.SSLContext:
+    """A server's context from the files that the configuration names.
+
+    Raises:
+        ConfigError: one of them cannot be used.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = (
+        ssl.TLSVersion.TLSv1_3 if config["tls.minimum"] == "1.3" else ssl.TLSVersion.TLSv1_2
+    )
+    context.set_ciphers(CIPHERS)
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
+    context.num_tickets = TICKETS
+    # An empty password: a key that has one is refused, instead of asked for on the terminal.
+    _load(
+        "tls.certificate, tls.key",
+        lambda: context.load_cert_chain(config["tls.certificate"], config["tls.key"], password=""),
+    )
+    if config["tls.client_ca"]:
+        _load("tls.client_ca", lambda: context.load_verify_locations(config["tls.client_ca"]))
+        is_required = config["tls.client_required"] == "yes"
+        context.verify_mode = ssl.CERT_REQUIRED if is_required else ssl.CERT_OPTIONAL
+    return context
+
+
+def _load(keys: str, load: Callable[[], None]) -> None:
+    try:
+        load()
+    except (OSError, ValueError) as error:  # SSLError is an OSError
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise ConfigError(f"{keys}: {reason}") from error
+
+
+def certificates(config: Config) -> Certificates | None:
+    """The certificates, when a listener needs them. Raises ConfigError."""
+    return Certificates(config) if any(config[path] for path in TLS_LISTENERS) else None
