@@ -1,11 +1,13 @@
 """TLS, WebSocket and HTTPS of a running daemon, talked to by the clients that people use."""
 
+import contextlib
 import json
 import os
 import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -191,9 +193,10 @@ def test_a_plain_request_on_https_hurts_nobody(daemon: Daemon) -> None:
     for junk in (b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\xff\xff", b""):
         with socket.create_connection(("127.0.0.1", daemon.port("https")), timeout=10) as client:
             client.sendall(junk)
-            client.shutdown(socket.SHUT_WR)
-            while client.recv(65_536):
-                pass
+            with contextlib.suppress(ConnectionError):  # closing over unread input resets
+                client.shutdown(socket.SHUT_WR)
+                while client.recv(65_536):
+                    pass
     assert daemon.request("GET", "/healthz")[0] == 200
 
 
@@ -284,43 +287,23 @@ def test_a_stop_says_goodbye(tmp_path: Path) -> None:
             assert client.recv(100) == b"", "close_notify"
 
 
-@pytest.mark.parametrize(
-    ("missing", "message"),
-    [
-        ("THINGSCALE_TLS_CERTIFICATE", "tls.certificate: needed by server.mqtts"),
-        ("THINGSCALE_TLS_KEY", "tls.key: needed by server.mqtts"),
-    ],
-)
-def test_tls_without_a_certificate_is_refused_by_name(
-    tmp_path: Path, certificates: Certificates, missing: str, message: str
-) -> None:
-    with pytest.raises(AssertionError, match=message):
-        Daemon(tmp_path / "data", **{**certificates.environment, missing: ""}).start()
-
-
 def test_a_certificate_that_is_none_is_refused_by_name(tmp_path: Path, certificates: Certificates) -> None:
     (tmp_path / "bad.pem").write_text("bad")
-    environment = {**certificates.environment, "THINGSCALE_TLS_CERTIFICATE": str(tmp_path / "bad.pem")}
-    with pytest.raises(AssertionError, match=r"tls\.certificate, tls\.key: "):
-        Daemon(tmp_path / "data", **environment).start()
+    done = subprocess.run(
+        [sys.executable, "-m", "thingscale", "serve", "--data", str(tmp_path / "data")],
+        capture_output=True, text=True, timeout=60,
+        env={**os.environ, **certificates.environment, "THINGSCALE_TLS_CERTIFICATE": str(tmp_path / "bad.pem")},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "thingscale: tls.certificate, tls.key: " in done.stderr
 
 
 def test_the_development_certificate_works_as_printed(tmp_path: Path) -> None:
     directory = tmp_path / "made"
-    with Daemon(tmp_path / "first") as daemon:
-        command = [
-            shutil.which("python") or "python",
-            "-m",
-            "thingscale",
-            "cert",
-            "dev",
-            "--dir",
-            str(directory),
-        ]
-        command[0] = daemon.process.args[0]  # type: ignore[index,call-overload,assignment]
-        printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
-        again = subprocess.run(command, capture_output=True, text=True, timeout=60)
-        assert (again.returncode, "exist already" in again.stderr) == (1, True)
+    command = [sys.executable, "-m", "thingscale", "cert", "dev", "--dir", str(directory)]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    again = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (again.returncode, "exist already" in again.stderr) == (1, True)
     assert os.stat(directory / "server.key").st_mode & 0o777 == 0o600
     file = tmp_path / "thingscale.toml"
     file.write_text(printed.replace(":8883", ":0").replace(":8084", ":0").replace(":8443", ":0"))
