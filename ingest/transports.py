@@ -35,9 +35,10 @@ from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 # The largest plaintext of one record; SSL_read never gives more at once.
 RECORD_BYTES_MAX: Final = 16_384
-# What goes through a memory BIO at a time, and what one record that we send carries at most: small devices keep
-# receive buffers of 4 KiB.
-PIECE_BYTES: Final = 4_096
+# What goes into a memory BIO at a time. An idle connection keeps a third more than that.
+INPUT_PIECE_BYTES: Final = 2_048
+# What one record that we send carries at most: small devices keep receive buffers of 4 KiB.
+OUTPUT_PIECE_BYTES: Final = 4_096
 # The opening request of a WebSocket.
 HEAD_BYTES_MAX: Final = 8_192
 BODY_FIELDS: Final = (b"content-length", b"transfer-encoding")
@@ -90,10 +91,10 @@ class TlsTransport:
 
     def receive(self, data: bytes) -> bytes:
         parts: list[bytes] = []
-        for begin in range(0, len(data), PIECE_BYTES):
+        for begin in range(0, len(data), INPUT_PIECE_BYTES):
             if self.is_ended:
                 break
-            self._incoming.write(data[begin : begin + PIECE_BYTES])
+            self._incoming.write(data[begin : begin + INPUT_PIECE_BYTES])
             self._read(parts)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
@@ -119,12 +120,12 @@ class TlsTransport:
 
     def send(self, data: bytes) -> bytes:
         try:
-            if len(data) <= PIECE_BYTES:
+            if len(data) <= OUTPUT_PIECE_BYTES:
                 self._tls.write(data)
                 return self._outgoing.read()
             parts = []
-            for begin in range(0, len(data), PIECE_BYTES):
-                self._tls.write(data[begin : begin + PIECE_BYTES])
+            for begin in range(0, len(data), OUTPUT_PIECE_BYTES):
+                self._tls.write(data[begin : begin + OUTPUT_PIECE_BYTES])
                 parts.append(self._outgoing.read())
             return b"".join(parts)
         except ssl.SSLError as error:

@@ -170,8 +170,9 @@ def test_a_size_of_the_ring_is_a_power_of_two(setting: Setting) -> None:
 def test_a_choice_is_one_of_its_words_as_they_are_written(setting: Setting) -> None:
     for choice in setting.choices:
         assert setting.parse(choice) == choice
-    with pytest.raises(ConfigError, match=f"^{re.escape(setting.path)}: expected one of "):
-        setting.accept(setting.default.upper())
+    for wrong in {setting.default.upper(), f"{setting.default} "} - set(setting.choices):
+        with pytest.raises(ConfigError, match=f"^{re.escape(setting.path)}: expected one of "):
+            setting.accept(wrong)
 
 
 @pytest.mark.parametrize(
