@@ -186,29 +186,30 @@ def test_a_keepalive_counts_packets(house: WrappedHouse) -> None:
 
 def test_a_slow_reader_gets_everything_in_order_and_then_the_last_word(house: WrappedHouse) -> None:
     client = house.wrapped()
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    asked = 400_000
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+    asked = 4_000_000
     pings = record(b"\xc0\x00" * 1000)
     stream = pings * (asked // 1000) + record(publish(b"1")) + GOODBYE
     client.setblocking(False)
-    sent, got = 0, b""
+    sent, got = 0, bytearray()
     end = time.monotonic() + 20
     was_blocked = False
     while not got.endswith(LAST):
         assert time.monotonic() < end
         with contextlib.suppress(BlockingIOError):
             if sent < len(stream):
-                sent += client.send(stream[sent:])
+                sent += client.send(stream[sent : sent + 65_536])
         was_blocked |= house.reactor.statistics().output_bytes > 0
         if was_blocked or sent == len(stream):
             with contextlib.suppress(BlockingIOError):
                 got += client.recv(1 << 20)
         house.turn()
     assert was_blocked
-    plain, rest = b"", got[: -len(LAST)]
-    while rest:
-        size = 2 + int.from_bytes(rest[:2], "big")
-        plain, rest = plain + rest[2:size], rest[size:]
+    plain, at = bytearray(), 0
+    while at < len(got) - len(LAST):
+        size = int.from_bytes(got[at : at + 2], "big")
+        plain += got[at + 2 : at + 2 + size]
+        at += 2 + size
     assert plain == b"\xd0\x00" * asked + puback(1)
 
 
