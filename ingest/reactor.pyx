@@ -17,8 +17,8 @@ order, to the ``door`` (the MQTT session machine), or the whole HTTP connection 
 that were read. A connection that was reset or half closed is read to its end first: small devices close right after
 their last publish. After a failed send the reactor drops the replies, never the input.
 
-A wrapped connection has a transport (ingest.transports: TLS, WebSocket) between socket and buffer; from the buffer on it
-is like any other, the lane included. Plain connections pay one test of a flag for that.
+A wrapped connection has a transport (ingest.transports: TLS, WebSocket) between socket and buffer; from the buffer on
+it is like any other, the lane included. Plain connections pay one test of a flag for that.
 
 The reactor runs in trio's thread and holds the GIL; only the committer works beside it.
 """
@@ -775,7 +775,7 @@ cdef class Reactor:
         if owed:
             self.deliver(slot, <const uint8_t*><const char*>owed, <uint32_t>len(owed), True)
         if plain:
-            assert c.rest_bytes + len(plain) <= 2 * RECV_BYTES, "a transport made more of its input than there is room for"
+            assert c.rest_bytes + len(plain) <= 2 * RECV_BYTES, "a transport gave more than it got"
             c.last_input_ds = self.now_ds
             if c.rest_bytes:
                 memcpy(self.buffer, c.rest, c.rest_bytes)

@@ -46,6 +46,8 @@ METRICS: Final = (
     ),
     ("thingscale_mqtt_connects", "counter", "MQTT CONNECTs, by outcome", ("outcome",)),
     ("thingscale_mqtt_protocol_errors", "counter", "MQTT connections closed for malformed packets", ()),
+    ("thingscale_mqtt_wrapped_connections", "gauge", "MQTT clients in TLS or WebSocket now", ()),
+    ("thingscale_mqtt_transport_errors", "counter", "MQTT clients whose TLS or WebSocket broke", ()),
     ("thingscale_http_handed_over", "counter", "HTTP connections that left the fast lane", ()),
     ("thingscale_http_responses", "counter", "responses beside the fast lane, by status", ("status",)),
     ("thingscale_commit_seconds", "histogram", "write and sync of one log record", ()),
@@ -111,6 +113,8 @@ class Metrics:
                 *(((reason,), count) for reason, count in door.refused.items()),
             ],
             "thingscale_mqtt_protocol_errors": [((), door.protocol_errors)],
+            "thingscale_mqtt_wrapped_connections": [((), reactor.wrapped_connections)],
+            "thingscale_mqtt_transport_errors": [((), reactor.transport_errors)],
             "thingscale_http_handed_over": [((), reactor.handed_over)],
             "thingscale_http_responses": [((str(status),), count) for status, count in http.responses.items()],
             "thingscale_commit_seconds": [
