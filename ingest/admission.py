@@ -91,6 +91,10 @@ class Admission:
             return None
         return self._registry.user_by_device_token(token.decode())
 
+    def user(self, user_id: str) -> User | None:
+        """The user with this id."""
+        return self._registry.user(user_id)
+
     def route_http(
         self, token: bytes | None, device_id: bytes | None, tag: bytes, now: float, at_us: int
     ) -> Route | Refusal:

@@ -35,6 +35,7 @@ class Durability:
         self._now = now
         self._waiting: deque[tuple[int, trio.Event]] = deque()
         self._room = trio.Event()
+        self._completed = trio.Event()
 
     async def append(
         self, kind: PayloadKind, device: int, channel: int, tag: bytes, payload: bytes
@@ -55,8 +56,16 @@ class Durability:
         await durable.wait()
         return answer
 
+    async def settled(self) -> None:
+        """Return when everything that is in the journal now is durable, notes included."""
+        for _ in range(self._journal.out + (not self._journal.is_empty())):
+            self._reactor.kick(*self._now())
+            await self._completed.wait()
+
     def on_durable(self, next_seq: int) -> None:
         """Everything before next_seq is durable, and a batch has room again."""
+        completed, self._completed = self._completed, trio.Event()
+        completed.set()
         while self._waiting and self._waiting[0][0] < next_seq:
             self._waiting.popleft()[1].set()
         self.on_room()

@@ -16,11 +16,18 @@ class Gate:
     Args:
         admission: decides.
         user_of: the user id and device token of an MQTT connection, set once its CONNECT is accepted.
+        has_listeners: whether anybody has subscribed to a user's topic: then the broker is to relay it.
     """
 
-    def __init__(self, admission: Admission, user_of: Callable[[int], tuple[str, bytes]]) -> None:
+    def __init__(
+        self,
+        admission: Admission,
+        user_of: Callable[[int], tuple[str, bytes]],
+        has_listeners: Callable[[str, bytes], bool],
+    ) -> None:
         self._admission = admission
         self._user_of = user_of
+        self._has_listeners = has_listeners
         self._keys: dict[int, object] = {}  # device -> the rate limiter's key
 
     def route_mqtt(
@@ -29,6 +36,8 @@ class Gate:
         user_id, token = self._user_of(connection)
         parsed = parse_topic(topic, token)
         if isinstance(parsed, NotData) or parsed.kind is PayloadKind.STATE:
+            return None
+        if self._has_listeners(user_id, topic):
             return None
         return self._mqtt(user_id, parsed, at_us)
 

@@ -9,5 +9,5 @@ cdef struct Publish:
     uint32_t payload_bytes
 
 cdef int64_t frame_bytes(const uint8_t* data, uint32_t length) noexcept
-cdef bint parse_publish(const uint8_t* frame, uint32_t length, Publish* publish) noexcept
+cdef bint parse_publish(const uint8_t* frame, uint32_t length, bint has_properties, Publish* publish) noexcept
 cdef bint is_topic_name(bytes topic) except? False

@@ -21,8 +21,8 @@ cdef int64_t frame_bytes(const uint8_t* data, uint32_t length) noexcept:
     return -1
 
 
-cdef bint parse_publish(const uint8_t* frame, uint32_t length, Publish* publish) noexcept:
-    """Split a whole PUBLISH frame; False declines."""
+cdef bint parse_publish(const uint8_t* frame, uint32_t length, bint has_properties, Publish* publish) noexcept:
+    """Split a whole PUBLISH frame; False declines. has_properties: it is MQTT 5, where the lane takes those without."""
     cdef uint8_t flags = frame[0] & 0x0F
     cdef uint32_t at = 2
     # QoS 0 without DUP [MQTT-3.3.1-2], QoS 1 with or without; no RETAIN.
@@ -45,6 +45,10 @@ cdef bint parse_publish(const uint8_t* frame, uint32_t length, Publish* publish)
         publish.packet_id[0] = frame[at]
         publish.packet_id[1] = frame[at + 1]
         at += 2
+    if has_properties:
+        if at == length or frame[at] != 0:
+            return False
+        at += 1
     publish.payload = frame + at
     publish.payload_bytes = length - at
     return True
@@ -64,12 +68,12 @@ cdef bint is_topic_name(bytes topic) except? False:
     return True
 
 
-def split(const unsigned char[::1] frame):
+def split(const unsigned char[::1] frame, bint has_properties=False):
     """For tests: None (declined) or (topic, packet id or None, payload) of a whole frame."""
     cdef Publish publish
     if frame_bytes(&frame[0], <uint32_t>len(frame)) != len(frame) or frame[0] >> 4 != 3:
         return None
-    if not parse_publish(&frame[0], <uint32_t>len(frame), &publish):
+    if not parse_publish(&frame[0], <uint32_t>len(frame), has_properties, &publish):
         return None
     packet_id = publish.packet_id[0] << 8 | publish.packet_id[1] if publish.qos1 else None
     return (<bytes>publish.topic[:publish.topic_bytes], packet_id, <bytes>publish.payload[:publish.payload_bytes])

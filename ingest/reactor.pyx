@@ -30,7 +30,7 @@ import socket
 from collections import namedtuple
 
 from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno as c_errno
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
@@ -94,6 +94,8 @@ cdef enum:
     STALLED = 64        # waits for room in ring or batch, with a complete packet in rest
     SILENT = 128        # not in the epoll set
     WRAPPED = 256       # has a transport
+    SPEAKS_5 = 512      # MQTT 5: properties, reasons
+    AWAITED = 1024      # the door is to be told when everything has been sent
 
 cdef enum:
     EVENTS_MAX = 512
@@ -120,7 +122,6 @@ cdef struct Connection:
     uint32_t flags
     uint8_t speaks
     uint8_t route_kind
-    uint8_t http_version
     uint32_t key_bytes          # the cached route's key: MQTT the topic; HTTP token, device and tag
     uint32_t key_size
     uint8_t* key
@@ -130,6 +131,7 @@ cdef struct Connection:
     uint32_t tag_offset         # the tag is a slice of the key
     uint32_t tag_bytes
     uint32_t pending            # replies in the arenas
+    uint32_t pending_bytes
     uint8_t* rest               # input that is not a whole packet yet
     uint32_t rest_bytes
     uint32_t rest_size
@@ -207,6 +209,7 @@ cdef class Reactor:
     cdef int64_t current            # the connection in hand, -1 for none
     cdef bint current_freed
     cdef list stalled
+    cdef list drained               # awaited, and everything has been sent, or never will be
     cdef readonly bint is_full      # somebody waits for room; not reading, unless choosy
     cdef readonly bint is_choosy
     cdef uint32_t full_since_ds     # the last time that is_full changed
@@ -225,12 +228,14 @@ cdef class Reactor:
     cdef uint64_t accepted_mqtt, accepted_http, closed, handed_over, refused_connections, mqtt_stored, http_stored
     cdef uint64_t mqtt_received, http_received, bytes_received, bytes_sent, declined, stalls, timeouts, overflows, turns
     cdef uint64_t[REFUSALS] mqtt_refusals, http_refusals
+    cdef uint8_t[REFUSALS] mqtt_reasons
     cdef list http_replies          # by refusal (0 is 200): (keep-alive bytes, closing bytes)
 
     def __cinit__(self, Journal journal, *args, **kwargs):
         memset(&self.arenas[0], 0, sizeof(self.arenas))
         memset(&self.mqtt_refusals[0], 0, sizeof(self.mqtt_refusals))
         memset(&self.http_refusals[0], 0, sizeof(self.http_refusals))
+        memset(&self.mqtt_reasons[0], 0x80, sizeof(self.mqtt_reasons))
         self.outer = self.clients = -1
         self.buffer = <uint8_t*>malloc(2 * RECV_BYTES)
         self.direct_size = 65536
@@ -255,6 +260,7 @@ cdef class Reactor:
         self.transports = {}
         self.free_slots = []
         self.stalled = []
+        self.drained = []
         self.current = -1
         self.accepting = True
         self.route_version = 1
@@ -408,7 +414,7 @@ cdef class Reactor:
         self.forget(slot)
         self.closed += 1
         if mqtt:
-            self.door.on_closed(slot)
+            self.door.on_closed(slot, self.now_us)
         return 0
 
     cdef void forget(self, uint32_t slot) except *:
@@ -427,7 +433,7 @@ cdef class Reactor:
         c.rest_size = c.rest_bytes = c.out_bytes = c.out_at = c.key_bytes = c.key_size = 0
         c.speaks = NOBODY
         c.generation = (c.generation + 1) & 0x7FFFFFFF
-        c.pending = 0
+        c.pending = c.pending_bytes = 0
         self.free_slots.append(slot)
         if c.flags & WRAPPED:
             del self.transports[slot]
@@ -501,6 +507,7 @@ cdef class Reactor:
             arena.bytes = <uint8_t*>grown
             arena.size = size
         memcpy(arena.bytes + arena.used, data, length)
+        c.pending_bytes += length
         if arena.count:
             last = &arena.replies[arena.count - 1]
             if last.connection == slot and last.generation == c.generation:
@@ -589,6 +596,8 @@ cdef class Reactor:
         c.out = NULL
         c.out_at = 0
         c.flags &= ~BLOCKED
+        if c.flags & AWAITED and c.pending == 0:
+            self.drained.append((slot, c.generation))
         if c.flags & (ENDED | LEAVING | CLOSING | STALLED):
             self.silence(slot)
         else:
@@ -615,8 +624,12 @@ cdef class Reactor:
             if c.generation != reply.generation or c.speaks == NOBODY:
                 continue
             c.pending -= 1
+            c.pending_bytes -= reply.length
             self.deliver(reply.connection, arena.bytes + reply.offset, reply.length)
-            if self.connections[reply.connection].flags & (CLOSING | LEAVING | ENDED):
+            c = &self.connections[reply.connection]
+            if c.flags & AWAITED and c.pending == 0 and c.out_bytes == 0:
+                self.drained.append((reply.connection, c.generation))
+            if c.flags & (CLOSING | LEAVING | ENDED):
                 self.settle(reply.connection)
         return 0
 
@@ -840,6 +853,11 @@ cdef class Reactor:
         cdef int verdict
         while used < total and not c.flags & (CLOSING | BLOCKED):
             frame = self.buffer + used
+            if not c.flags & ADMITTED and frame[0] >> 4 != 1:
+                # Not CONNECT [MQTT-3.1.0-1], most likely another protocol: its packet may never come to an end.
+                self.door.on_malformed(slot, "the first packet")
+                self.connections[slot].flags |= CLOSING
+                break
             size = frame_bytes(frame, total - used)
             if size == 0:
                 break
@@ -889,7 +907,7 @@ cdef class Reactor:
         cdef Publish packet
         cdef Connection* c = &self.connections[slot]
         cdef int64_t answer
-        if not parse_publish(frame, size, &packet):
+        if not parse_publish(frame, size, c.flags & SPEAKS_5 != 0, &packet):
             return -1
         if not (c.key_bytes == packet.topic_bytes and c.route_version == self.route_version
                 and memcmp(c.key, packet.topic, packet.topic_bytes) == 0):
@@ -911,7 +929,8 @@ cdef class Reactor:
 
     cdef int finish_publish(self, uint32_t slot, Publish* packet, int64_t answer) except -2:
         """Count and acknowledge: a refused reading is acknowledged too (contract 2.3.4), or the client never stops."""
-        cdef uint8_t[4] puback
+        cdef uint8_t[5] puback
+        cdef uint32_t length = 4
         self.mqtt_received += 1
         if answer >= 0:
             self.mqtt_stored += 1
@@ -920,7 +939,9 @@ cdef class Reactor:
             self.mqtt_refusals[-answer] += 1
         if packet.qos1:
             puback[0], puback[1], puback[2], puback[3] = 0x40, 2, packet.packet_id[0], packet.packet_id[1]
-            self.reply(slot, puback, 4, answer >= 0)
+            if answer < 0 and self.connections[slot].flags & SPEAKS_5:
+                puback[1], puback[4], length = 3, self.mqtt_reasons[-answer], 5
+            self.reply(slot, puback, length, answer >= 0)
         return 1
 
     cdef int cache_route(self, Connection* c, const uint8_t* key, uint32_t key_bytes, route) except -1:
@@ -1071,6 +1092,8 @@ cdef class Reactor:
                 self.complete()
         if self.stalled:
             self.resume()
+        if self.drained:
+            found += self.tell_drained()
         if not self.is_full or self.is_choosy:
             count = epoll_wait(self.clients, events, EVENTS_MAX, 0)
             for i in range(count):
@@ -1115,6 +1138,18 @@ cdef class Reactor:
         if not self.stalled:
             self.set_full(False)
         return 0
+
+    cdef int tell_drained(self) except -1:
+        """Those whose last byte the door waited for."""
+        told, self.drained = self.drained, []
+        for slot, generation in told:
+            if self.connections[<uint32_t>slot].generation == generation:
+                if self.connections[<uint32_t>slot].flags & DEAF:
+                    self.settle(slot)
+                    continue
+                self.connections[<uint32_t>slot].flags &= ~AWAITED
+                self.door.on_writable(slot, self.now_us)
+        return <int>len(told)
 
     cdef int submit(self) except -1:
         """Give the filling batch to the committer if it is free."""
@@ -1177,7 +1212,11 @@ cdef class Reactor:
                     self.end(slot)
             elif late:
                 self.timeouts += 1
-                self.end(slot)
+                if c.speaks == MQTT and c.flags & ADMITTED and not c.flags & (CLOSING | BLOCKED):
+                    self.door.on_timeout(slot)
+                    self.close(slot)
+                else:
+                    self.end(slot)
 
     # ---- what gate, door and the front door may ask for
 
@@ -1185,6 +1224,21 @@ cdef class Reactor:
         """Queue bytes for a connection, behind every reply that waits for durability."""
         if self.connections[slot].speaks != NOBODY:
             self.reply(slot, <const uint8_t*><const char*>data, <uint32_t>len(data))
+            if self.connections[slot].flags & DEAF and self.current != slot:
+                # A client that never reads. It ends later: whoever sends is in the middle of something.
+                self.drained.append((slot, self.connections[slot].generation))
+
+    def backlog(self, uint32_t slot):
+        """Bytes for the connection that have not reached its socket."""
+        return self.connections[slot].pending_bytes + self.connections[slot].out_bytes
+
+    def call_when_drained(self, uint32_t slot):
+        """Call the door's on_writable when the backlog is gone."""
+        cdef Connection* c = &self.connections[slot]
+        if not c.flags & AWAITED:
+            c.flags |= AWAITED
+            if c.pending == 0 and c.out_bytes == 0:
+                self.drained.append((slot, c.generation))
 
     def close(self, uint32_t slot):
         """Close when everything queued has left."""
@@ -1205,9 +1259,9 @@ cdef class Reactor:
         """Close after this much silence; 0 is for ever."""
         self.connections[slot].patience_ds = <uint32_t>(deadline_s * 10)
 
-    def admit(self, uint32_t slot, user=None):
+    def admit(self, uint32_t slot, int protocol=4):
         """CONNECT was accepted: the lane is on."""
-        self.connections[slot].flags |= ADMITTED
+        self.connections[slot].flags |= ADMITTED | (SPEAKS_5 if protocol == 5 else 0)
 
     def peer(self, uint32_t slot):
         """The client's address, empty when it is gone."""
@@ -1239,6 +1293,11 @@ cdef class Reactor:
     def set_http_replies(self, replies):
         """Index 0 is for stored, n for Refusal n: (bytes for keep-alive, bytes before a close)."""
         self.http_replies = list(replies)
+
+    def set_mqtt_reasons(self, reasons):
+        """Index n is the MQTT 5 reason code for Refusal n."""
+        for refusal, reason in enumerate(reasons):
+            self.mqtt_reasons[<int>refusal] = reason
 
     def set_on_completed(self, callback):
         """Called with the commit's Completed after its replies were queued."""

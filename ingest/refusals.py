@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from typing import Final
 
+from ingest.mqtt.packets import ReasonCode
 from storage.kinds import Refusal
 
 
@@ -46,6 +47,31 @@ ANSWERS: Final[dict[Refusal, Answer]] = {
     Refusal.UNKNOWN_TOPIC: Answer(404, "Not Found", "UNKNOWN_TOPIC"),
     Refusal.TOO_MANY_TAGS: Answer(400, "Bad Request", "TOO_MANY_TAGS"),
     Refusal.UNAVAILABLE: Answer(503, "Service Unavailable", "UNAVAILABLE", (("Retry-After", "1"),)),
+}
+
+
+# What an MQTT 5 client is told of a reading that was refused (5.0 section 3.4.2.1).
+REASONS: Final[dict[Refusal, ReasonCode]] = {
+    Refusal.AUTH_REQUIRED: ReasonCode.NOT_AUTHORIZED,
+    Refusal.DEVICE_ID_ZERO: ReasonCode.TOPIC_NAME_INVALID,
+    Refusal.NEW_DEVICE_FOUND: ReasonCode.IMPLEMENTATION_SPECIFIC,
+    Refusal.MAX_DEVICE_REACH: ReasonCode.QUOTA_EXCEEDED,
+    Refusal.NO_MAPPED_CH: ReasonCode.IMPLEMENTATION_SPECIFIC,
+    Refusal.DEVICE_DISABLED: ReasonCode.NOT_AUTHORIZED,
+    Refusal.TOO_MANY_REQUESTS: ReasonCode.QUOTA_EXCEEDED,
+    Refusal.BAD_JSON_FORMAT: ReasonCode.PAYLOAD_FORMAT_INVALID,
+    Refusal.BAD_FORM_FORMAT: ReasonCode.PAYLOAD_FORMAT_INVALID,
+    Refusal.PAYLOAD_TOO_LARGE: ReasonCode.QUOTA_EXCEEDED,
+    Refusal.JSON_TOO_DEEP: ReasonCode.PAYLOAD_FORMAT_INVALID,
+    Refusal.KEY_TOO_LONG: ReasonCode.PAYLOAD_FORMAT_INVALID,
+    Refusal.TOO_MANY_STREAMS: ReasonCode.QUOTA_EXCEEDED,
+    Refusal.NUMBER_OUT_OF_RANGE: ReasonCode.PAYLOAD_FORMAT_INVALID,
+    Refusal.TAG_INVALID: ReasonCode.TOPIC_NAME_INVALID,
+    Refusal.DEVICE_ID_INVALID: ReasonCode.TOPIC_NAME_INVALID,
+    Refusal.FOREIGN_TOPIC: ReasonCode.NOT_AUTHORIZED,
+    Refusal.UNKNOWN_TOPIC: ReasonCode.TOPIC_NAME_INVALID,
+    Refusal.UNAVAILABLE: ReasonCode.UNSPECIFIED,
+    Refusal.TOO_MANY_TAGS: ReasonCode.QUOTA_EXCEEDED,
 }
 
 

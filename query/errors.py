@@ -19,6 +19,7 @@ TOKENS = {
     "NOT_READY": 503,
     "NO_CHANNEL": 404,
     "NO_DEVICE": 404,
+    "NO_SESSION": 404,
     "TOO_MANY_REQUESTS": 429,
     "UNAVAILABLE": 503,
 }

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import trio
 
@@ -24,6 +25,41 @@ class QueryCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class LiveSession:
+    """A connected MQTT client, over whatever transport; names as the contract has them (3.7).
+
+    Attributes:
+        clean_sess: it asked for a clean session (5.0: a clean start).
+        proto_ver: 3 for MQTT 3.1, 4 for 3.1.1, 5 for 5.0.
+        keepalive: seconds; 0 is none.
+    """
+
+    client_id: str
+    ipaddress: str
+    clean_sess: bool
+    proto_ver: int
+    keepalive: int
+    connected_at_us: int
+
+
+class Sessions(Protocol):
+    """Who is connected over MQTT. The main thread's."""
+
+    def live(self, user_id: str) -> list[LiveSession]:
+        """The user's connected clients, in any order; the list is the caller's."""
+
+    def kick(self, user_id: str, client_id: str) -> bool:
+        """Disconnect a client; False if it is not connected."""
+
+
+class Publisher(Protocol):
+    """The way of a message to the user's own subscribers."""
+
+    async def publish(self, user_id: str, topic: bytes, payload: bytes, qos: int) -> bool:
+        """Publish, not retained; True when it is durable for the sessions that it is queued for, False without room."""
+
+
+@dataclass(frozen=True, slots=True)
 class Backend:
     """Everything a service may use. The main thread's, except where an attribute says otherwise.
 
@@ -40,6 +76,8 @@ class Backend:
         queries: how many range queries run at a time.
         page_rows_max: what X-PAGELIMIT may ask for.
         counts: what the queries took.
+        sessions: the connected MQTT clients.
+        publisher: messages for devices.
     """
 
     store: Store
@@ -54,3 +92,5 @@ class Backend:
     queries: trio.CapacityLimiter
     page_rows_max: int
     counts: QueryCounts
+    sessions: Sessions
+    publisher: Publisher

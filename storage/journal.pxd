@@ -32,7 +32,7 @@ cdef class Journal:
                               uint32_t tag_bytes, const uint8_t* payload, uint32_t payload_bytes) except? -2000
     cdef bint has_room(self, uint32_t payload_bytes) noexcept
     cpdef bint has_room_for(self, uint32_t bytes) noexcept
-    cdef bint is_empty(self) noexcept
+    cpdef bint is_empty(self) noexcept
     cdef int64_t store(self, Decoder decoder, int64_t at_us, int kind, uint32_t device, uint32_t channel,
                        const uint8_t* tag, uint32_t tag_bytes, const uint8_t* payload, uint32_t payload_bytes,
                        uint32_t streams_max, uint32_t tags_max) except? -2000

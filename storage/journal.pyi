@@ -59,6 +59,11 @@ class Journal:
         Nothing is changed unless a seq is returned. Of a NOTE device and channel are 0 and the tag is empty, and
         payload_bytes_max is no limit. Raises ValueError for a note that no batch can hold.
         """
+    @property
+    def out(self) -> bool:
+        """Whether a batch is being committed."""
+    def is_empty(self) -> bool:
+        """Whether nothing was appended to the filling batch."""
     def has_room_for(self, bytes: int) -> bool:  # noqa: A002
         """Whether entries of so many payload bytes, and 512 bytes besides, surely fit into the filling batch."""
     def take_batch(self) -> Batch | None:

@@ -106,7 +106,7 @@ cdef class Journal:
         """Whether entries of so many payload bytes, and 512 bytes besides, surely fit into the filling batch."""
         return <uint64_t>self.buffers[self.filling].used + bytes + OVERHEAD_BYTES <= self.batch_bytes_max
 
-    cdef bint is_empty(self) noexcept:
+    cpdef bint is_empty(self) noexcept:
         return self.buffers[self.filling].entries == 0
 
     cdef int64_t append_bytes(self, int64_t at_us, int kind, uint32_t device, uint32_t channel, const uint8_t* tag,

@@ -5,6 +5,7 @@ Every key is one line of SETTINGS: docs/configuration.md is checked against it. 
 their own options by the composition root and never see this module.
 """
 
+import ipaddress
 import os
 import tomllib
 from collections.abc import Mapping
@@ -97,6 +98,23 @@ SETTINGS: Final = (
     Setting("limits.reply_bytes_max", MIB, "replies that one client leaves unread", least=65_536),
     Setting("limits.http_header_bytes_max", 16_384, "bytes of a request's head", least=1_024),
     Setting("limits.http_body_bytes_max", 8 * MIB, "bytes of a REST request's body", least=1_024),
+    Setting("mqtt.topics", "device", "device: below the own device token; any: any topic", ("device", "any")),
+    Setting("mqtt.anonymous", "", "the user whose clients need no credentials; for closed networks"),
+    Setting("mqtt.anonymous_anywhere", "no", "whether anonymous clients may come from other machines", ("no", "yes")),
+    Setting("mqtt.keepalive_s_max", 0, "longest keepalive of MQTT 5 clients; 0 is no cap", most=65_535),
+    Setting("mqtt.session_expiry_s_max", 2**32 - 1, "longest time a session outlives its connection", most=2**32 - 1),
+    Setting("mqtt.receive_max", 1_000, "QoS 2 messages of one client between PUBLISH and PUBREL", least=1, most=65_535),
+    Setting("mqtt.topic_alias_max", 16, "topic aliases that one client may set", most=65_535),
+    Setting("mqtt.inflight_max", 100, "unacknowledged QoS 1 and 2 messages to one client", least=1, most=65_535),
+    Setting("mqtt.queued_messages_max", 1_000, "messages that wait for one session", least=1),
+    Setting("mqtt.queued_bytes_max", MIB, "bytes of messages that wait for one session", least=1_024),
+    Setting("mqtt.when_full", "drop_newest", "which message goes when a queue is full", ("drop_newest", "drop_oldest")),
+    Setting("mqtt.subscriptions_max", 1_000, "subscriptions of one session", least=1, most=8_192),
+    Setting("mqtt.sessions_max", 100_000, "sessions of one user, live or not", least=1),
+    Setting("mqtt.retained_messages_max", 100_000, "retained messages of one user; 0: not available"),
+    Setting("mqtt.qos_max", 2, "highest QoS that clients may publish with", most=2),
+    Setting("mqtt.empty_client_ids", "yes", "whether a client may leave its id to the daemon", ("no", "yes")),
+    Setting("mqtt.strict_client_ids", "no", "whether ids of more than 23 bytes are refused", ("no", "yes")),
     Setting("storage.durability", "fsync", "fsync: on disk before the answer; os: left to the kernel", ("fsync", "os")),
     Setting("storage.ring_rows", 1 << 21, "readings in memory", least=1 << 16, most=1 << 28, power_of_two=True),
     Setting("storage.ring_cells", 1 << 23, "values in memory", least=1 << 19, most=1 << 30, power_of_two=True),
@@ -119,6 +137,8 @@ SETTINGS: Final = (
 )  # fmt: skip
 
 # Listeners that are off unless they have an address, and those of them that need a certificate.
+# Over HTTP as a WebSocket.
+MQTT_LISTENERS: Final = ("server.mqtt", "server.mqtts", "server.ws", "server.wss", "server.http")
 FURTHER_LISTENERS: Final = ("server.mqtts", "server.ws", "server.wss", "server.https")
 TLS_LISTENERS: Final = ("server.mqtts", "server.wss", "server.https")
 
@@ -177,7 +197,30 @@ def load(
         raise ConfigError("storage.batch_bytes_max: must be at least twice limits.payload_bytes_max")
     if config["limits.packet_bytes_max"] < config["limits.payload_bytes_max"]:
         raise ConfigError("limits.packet_bytes_max: must be at least limits.payload_bytes_max")
+    _check_anonymous(config)
     return config
+
+
+def _check_anonymous(config: Config) -> None:
+    """Whoever reaches a listener that speaks MQTT (over HTTP it is a WebSocket) needs no credentials then."""
+    if not config["mqtt.anonymous"] or config["mqtt.anonymous_anywhere"] == "yes":
+        return
+    for path in MQTT_LISTENERS:
+        if config[path] and not is_loopback(config.address(path)[0]):
+            raise ConfigError(
+                f"mqtt.anonymous: everybody who reaches {path} {config[path]} would be"
+                f' {config["mqtt.anonymous"]}; mqtt.anonymous_anywhere = "yes" says that this is meant'
+            )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a listener on this address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _check_tls(config: Config) -> None:

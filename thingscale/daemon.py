@@ -25,9 +25,11 @@ from ingest.connector import PATHS, Connector
 from ingest.durability import Durability
 from ingest.gate import Gate
 from ingest.loop import drain, run_reactor, run_ticks
+from ingest.mqtt.broker import Broker
 from ingest.mqtt.door import MqttDoor
+from ingest.mqtt.notebook import Notebook
 from ingest.reactor import Reactor
-from ingest.refusals import http_replies
+from ingest.refusals import REASONS, http_replies
 from ingest.transports import Stacked, TlsTransport, Transport, WebSocketTransport
 from query.engine import Engine
 from query.http.options import HttpOptions
@@ -37,8 +39,10 @@ from storage.commit import CommitFailedError, Completed, GroupCommit
 from storage.committer import Committer
 from storage.disk import DiskFullError
 from storage.journal import State
+from storage.kinds import Refusal
 from storage.lock import DirectoryLock
 from storage.store import NOTES_MAX, Store
+from thingscale.clients import Clients
 from thingscale.clocks import now
 from thingscale.config import FURTHER_LISTENERS, Config
 from thingscale.control import run_control
@@ -47,7 +51,13 @@ from thingscale.housekeeping import Housekeeping
 from thingscale.logs import start_logging
 from thingscale.metrics import Metrics
 from thingscale.services import make_app
-from thingscale.settings import client_limits, engine_options, reactor_options, store_options
+from thingscale.settings import (
+    broker_options,
+    client_limits,
+    engine_options,
+    reactor_options,
+    store_options,
+)
 from thingscale.tls import certificates
 
 # How long a stop waits for clients that are in the middle of something.
@@ -114,19 +124,25 @@ class Daemon:
         self.commits = GroupCommit(store.journal, store.wal, self.committer)
         limiter = RateLimiter(config["limits.connector_per_s"])
         admission = Admission(store.registry, limiter, config["limits.tag_bytes_max"])
-        self.door = MqttDoor(admission, store.journal)
+        saved = store.sessions.load()
+        # A batch has room for half of itself when it is empty, whatever is in the way.
+        notebook = Notebook(store.journal, config["storage.batch_bytes_max"] // 2, saved.next_number)
+        self.broker = Broker(broker_options(config), notebook)
+        self.door = MqttDoor(admission, store.journal, self.broker)
         self.http: HttpServer
         clients = clients_allowed(config)
         self.reactor = Reactor(
             store.journal,
             self.commits,
-            Gate(admission, self.door.user_of),
+            Gate(admission, self.door.user_of, self.broker.has_listeners),
             self.door,
             lambda sock, received: self.http.adopt_nowait(sock, received),
             reactor_options(config, clients),
             now()[0],
         )
         self.door.link = self.reactor
+        self.reactor.set_mqtt_reasons([0, *(REASONS[Refusal(n)] for n in range(1, len(Refusal) + 1))])
+        self.broker.load(saved, self.token_of, now()[1])
         self.durability = Durability(store.journal, self.reactor, now)
         self.reactor.set_on_completed(self.on_completed)
         self.connector = Connector(
@@ -143,14 +159,29 @@ class Daemon:
             store,
             self.reactor,
             self.door,
+            self.broker,
             lambda: self.http.statistics(),
             self.commits,
             self.housekeeping,
             trio.CapacityLimiter(config["query.concurrent_max"]),
             QueryCounts(),
         )
+        mqtt_clients = Clients(
+            self.broker,
+            self.durability,
+            lambda user_id: self.token_of(user_id) or b"",
+            self.reactor.peer,
+            now,
+        )
         self.app = make_app(
-            config, store, self.engine, metrics, self.reactor.invalidate_routes, lambda: self.is_ready
+            config,
+            store,
+            self.engine,
+            metrics,
+            self.reactor.invalidate_routes,
+            lambda: self.is_ready,
+            mqtt_clients,
+            mqtt_clients,
         )
         self.http = HttpServer(
             self.dispatch,
@@ -172,6 +203,11 @@ class Daemon:
             await self.connector(scope, receive, send)
         else:
             await self.app(scope, receive, send)
+
+    def token_of(self, user_id: str) -> bytes | None:
+        """A user's device token; None when there is no such user."""
+        user = self.store.registry.user(user_id)
+        return None if user is None else user.device_token.encode()
 
     def upgrade(self, sock: socket.socket, received: bytes) -> None:
         """A WebSocket on the HTTP port: back to the reactor."""
@@ -227,6 +263,7 @@ class Daemon:
     def on_tick(self) -> None:
         _, now_us = now()
         self.reactor.set_http_replies(http_replies(now_us / 1e6))
+        self.door.on_tick(now_us)
         # A disk that was full may have room again, or a query has let go of the ring.
         self.reactor.kick(*now())
         self.durability.on_room()
@@ -280,6 +317,8 @@ class Daemon:
                         self.reactor.listen(
                             listener.fileno(), "http" if speaks == "http" else "mqtt", self.wrap(speaks)
                         )
+                if self.config["mqtt.anonymous"]:
+                    log.warning("clients without credentials are %s", self.config["mqtt.anonymous"])
                 self.is_ready = True
                 self.say_ready(listeners)
                 async for number in signals:

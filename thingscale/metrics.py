@@ -11,6 +11,7 @@ import trio
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
+from ingest.mqtt.broker import Broker
 from ingest.mqtt.door import MqttDoor
 from ingest.reactor import Reactor
 from query.http.server import HttpStatistics
@@ -20,6 +21,9 @@ from storage.store import Store
 from thingscale.housekeeping import Housekeeping
 
 Sample = tuple[tuple[str, ...], float]
+
+# MQTT protocol levels as people know them.
+VERSIONS: Final = {3: "3.1", 4: "3.1.1", 5: "5.0"}
 
 # name, type, help, labels: docs/metrics.md is checked against this table.
 METRICS: Final = (
@@ -44,8 +48,21 @@ METRICS: Final = (
         "times that reading stopped because ring, batch or disk was full",
         (),
     ),
-    ("thingscale_mqtt_connects", "counter", "MQTT CONNECTs, by outcome", ("outcome",)),
-    ("thingscale_mqtt_protocol_errors", "counter", "MQTT connections closed for malformed packets", ()),
+    ("thingscale_mqtt_connects", "counter", "MQTT CONNECTs, by outcome", ("outcome", "version")),
+    ("thingscale_mqtt_sessions", "gauge", "MQTT sessions, live or not", ("kind",)),
+    ("thingscale_mqtt_subscriptions", "gauge", "subscriptions", ()),
+    ("thingscale_mqtt_retained", "gauge", "retained messages", ()),
+    ("thingscale_mqtt_owed", "gauge", "QoS 1 and 2 messages that clients have not acknowledged", ("state",)),
+    ("thingscale_mqtt_relayed", "counter", "messages that somebody had subscribed to", ()),
+    ("thingscale_mqtt_delivered", "counter", "messages sent to subscribers", ()),
+    ("thingscale_mqtt_dropped", "counter", "messages that did not reach a subscriber", ("reason",)),
+    ("thingscale_mqtt_taken_over", "counter", "connections ended by another one of the same client", ()),
+    (
+        "thingscale_mqtt_protocol_errors",
+        "counter",
+        "MQTT connections closed for breaking the protocol",
+        ("reason",),
+    ),
     ("thingscale_mqtt_wrapped_connections", "gauge", "MQTT clients in TLS or WebSocket now", ()),
     ("thingscale_mqtt_transport_errors", "counter", "MQTT clients whose TLS or WebSocket broke", ()),
     ("thingscale_http_handed_over", "counter", "HTTP connections that left the fast lane", ()),
@@ -75,6 +92,7 @@ class Metrics:
     store: Store
     reactor: Reactor
     door: MqttDoor
+    broker: Broker
     http: Callable[[], HttpStatistics]
     commits: GroupCommit
     housekeeping: Housekeeping
@@ -84,7 +102,7 @@ class Metrics:
     def take(self) -> dict[str, list[Sample]]:
         """All samples, in the main thread."""
         store, reactor = self.store, self.reactor.statistics()
-        door, http = self.door.statistics(), self.http()
+        door, broker, http = self.door.statistics(), self.broker.statistics(), self.http()
         ring, files = store.ring.statistics(), store.catalog.statistics()
         commits = self.commits.statistics()
         refused = {
@@ -109,10 +127,27 @@ class Metrics:
             "thingscale_connection_overflows": [((), reactor.overflows)],
             "thingscale_input_stalls": [((), reactor.stalls)],
             "thingscale_mqtt_connects": [
-                (("accepted",), door.accepted),
-                *(((reason,), count) for reason, count in door.refused.items()),
+                *((("accepted", VERSIONS[number]), count) for number, count in door.accepted.items()),
+                *(((reason.lower(), ""), count) for reason, count in door.refused.items()),
             ],
-            "thingscale_mqtt_protocol_errors": [((), door.protocol_errors)],
+            "thingscale_mqtt_protocol_errors": [
+                ((reason.lower(),), count) for reason, count in door.protocol_errors.items()
+            ],
+            "thingscale_mqtt_sessions": [
+                (("durable",), broker.durable_sessions), (("all",), broker.sessions),
+            ],
+            "thingscale_mqtt_subscriptions": [((), broker.subscriptions)],
+            "thingscale_mqtt_retained": [((), broker.retained)],
+            "thingscale_mqtt_owed": [(("queued",), broker.queued), (("inflight",), broker.inflight)],
+            "thingscale_mqtt_relayed": [((), broker.counts.relayed)],
+            "thingscale_mqtt_delivered": [((), broker.counts.delivered)],
+            "thingscale_mqtt_dropped": [
+                (("behind",), broker.counts.dropped_behind),
+                (("queue_full",), broker.counts.dropped_full),
+                (("expired",), broker.counts.dropped_expired),
+                (("too_large",), broker.counts.dropped_too_large),
+            ],
+            "thingscale_mqtt_taken_over": [((), broker.counts.taken_over)],
             "thingscale_mqtt_wrapped_connections": [((), reactor.wrapped_connections)],
             "thingscale_mqtt_transport_errors": [((), reactor.transport_errors)],
             "thingscale_http_handed_over": [((), reactor.handed_over)],

@@ -9,7 +9,7 @@ from ingest.admission import RateLimiter
 from query.app import make_app as make_rest_app
 from query.engine import Engine
 from query.newest import Newest
-from query.ports import Backend
+from query.ports import Backend, Publisher, Sessions
 from storage.store import Store
 from thingscale.clocks import now
 from thingscale.config import Config
@@ -23,6 +23,8 @@ def make_app(
     metrics: Metrics,
     on_registry_change: Callable[[], None],
     is_ready: Callable[[], bool],
+    sessions: Sessions,
+    publisher: Publisher,
 ) -> ASGIApp:
     """The REST application of this daemon."""
     per_s = config["limits.rest_per_s"]
@@ -40,5 +42,7 @@ def make_app(
             queries=metrics.queries,
             page_rows_max=config["query.page_rows_max"],
             counts=metrics.query_counts,
+            sessions=sessions,
+            publisher=publisher,
         )
     )

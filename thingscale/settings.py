@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from ingest.mqtt.options import BrokerOptions, Topics, WhenFull
 from ingest.reactor import Options as ReactorOptions
 from query.engine import EngineOptions
 from storage.journal import Limits
@@ -34,6 +35,22 @@ def reactor_options(config: Config, clients: tuple[int, int]) -> ReactorOptions:
     )  # fmt: skip
     values = {name: config[f"limits.{name}"] for name in names}
     return ReactorOptions(*clients, **values, rate_limited=config["limits.connector_per_s"] > 0)
+
+
+def broker_options(config: Config) -> BrokerOptions:
+    names = (
+        "anonymous", "keepalive_s_max", "session_expiry_s_max", "receive_max", "topic_alias_max", "inflight_max",
+        "queued_messages_max", "queued_bytes_max", "subscriptions_max", "sessions_max", "retained_messages_max",
+        "qos_max",
+    )  # fmt: skip
+    return BrokerOptions(
+        topics=Topics(config["mqtt.topics"]),
+        when_full=WhenFull(config["mqtt.when_full"]),
+        empty_client_ids=config["mqtt.empty_client_ids"] == "yes",
+        strict_client_ids=config["mqtt.strict_client_ids"] == "yes",
+        packet_bytes_max=config["limits.packet_bytes_max"],
+        **{name: config[f"mqtt.{name}"] for name in names},
+    )
 
 
 def engine_options(config: Config) -> EngineOptions:

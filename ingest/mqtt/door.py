@@ -1,23 +1,39 @@
-"""The door: drives a session machine for every MQTT connection, between reactor, registry and journal.
+"""The door: packets of MQTT connections that the lane declines, between reactor, broker, registry and journal.
 
-The reactor calls it for the packets that its lane declines. Everything here is decided at once: there is nothing to
-wait for, because replies that must wait for durability do so in the reactor's arena.
+It holds to the order of things: CONNECT first and once, nothing after the end, the decision about a packet before the
+next one is looked at. A client that breaks the protocol loses its connection; MQTT 5 is told why. Whatever must
+survive a crash needs room in the log batch first: without it a packet is offered again later (``on_packet`` says
+False), and what cannot wait, like the end of a connection, is put off.
+
+A message on a data topic of the client's own user is stored like a reading of the lane and relayed to whoever has
+subscribed; what it is refused for as a reading does not keep it from subscribers (contract 2.3.5).
 """
 
 import secrets
 from dataclasses import dataclass
-from typing import Final, Protocol, assert_never
+from typing import Final, Protocol
 
 from ingest.admission import Admission, Route
 from ingest.mqtt import packets
-from ingest.mqtt.session import Authenticate, Close, ConnectRefusal, Effect, Ingest, Send, Session
+from ingest.mqtt.broker import Broker
+from ingest.mqtt.connect import Accepted, Refused, judge, properties_of
+from ingest.mqtt.delivery import NOTE_BYTES
+from ingest.mqtt.options import LEVELS_MAX, Topics
+from ingest.mqtt.packets import Property, ProtocolError, ReasonCode
+from ingest.mqtt.sessions import Connection, Namespace, Session
+from ingest.mqtt.subscriptions import split_share
+from ingest.refusals import REASONS
 from ingest.topics import DataTopic, NotData, parse_topic
 from storage.journal import FULL, Journal
 from storage.kinds import PayloadKind, Refusal
+from storage.notes import InboundReleased, InboundTaken, Message
+from storage.registry import User
 from storage.states import parse_state
 
 # The grace on top of the keepalive [MQTT-3.1.2-24].
 KEEPALIVE_FACTOR: Final = 1.5
+# Notes of a CONNECT beside those of the will: the old session's end, the new one's beginning, packet ids of a window.
+CONNECT_ROOM: Final = 16_384
 
 
 class Link(Protocol):
@@ -25,158 +41,485 @@ class Link(Protocol):
 
     def send(self, slot: int, data: bytes) -> None: ...
     def close(self, slot: int) -> None: ...
+    def backlog(self, slot: int) -> int: ...
+    def call_when_drained(self, slot: int) -> None: ...
+    def invalidate_routes(self) -> None: ...
     def set_keepalive(self, slot: int, deadline_s: float) -> None: ...
-    def admit(self, slot: int) -> None: ...
+    def admit(self, slot: int, protocol: int) -> None: ...
     def peer(self, slot: int) -> str: ...
     def count_refusal(self, speaks: str, refusal: int) -> None: ...
     def count_stored(self, speaks: str) -> None: ...
 
 
-@dataclass(slots=True, eq=False)
-class Client:
-    """One accepted MQTT client (contract 3.7)."""
-
-    session: Session
-    user_id: str = ""
-    token: bytes = b""
-    client_id: bytes = b""
-    clean_session: bool = True
-    keepalive_s: int = 0
-    connected_at_us: int = 0
-
-
 @dataclass(frozen=True, slots=True)
 class DoorStatistics:
-    """Since the start: CONNECTs accepted, refused by code, take-overs, protocol errors."""
+    """Since the start: CONNECTs accepted by protocol, refused by reason, connections that broke the protocol."""
 
-    accepted: int
+    accepted: dict[int, int]
     refused: dict[str, int]
-    taken_over: int
-    protocol_errors: int
+    protocol_errors: dict[str, int]
 
 
 class MqttDoor:
     """Implements ``ingest.reactor.Door``; ``link`` is set by whoever made both."""
 
-    link: Link
-
-    def __init__(self, admission: Admission, journal: Journal) -> None:
+    def __init__(self, admission: Admission, journal: Journal, broker: Broker) -> None:
         self._admission = admission
         self._journal = journal
-        self._clients: dict[int, Client] = {}
-        self._by_id: dict[tuple[str, bytes], int] = {}
-        self._accepted = self._taken_over = self._protocol_errors = 0
-        self._refused = dict.fromkeys(ConnectRefusal, 0)
+        self.broker = broker
+        self._link: Link
+        self._connections: dict[int, Connection] = {}
+        self._closing: list[Connection] = []
+        self._is_closing = False
+        self._accepted: dict[int, int] = {3: 0, 4: 0, 5: 0}
+        self._refused: dict[str, int] = {}
+        self._protocol_errors = {ReasonCode.MALFORMED_PACKET.name: 0, ReasonCode.PROTOCOL_ERROR.name: 0}
 
-    def user_of(self, connection: int) -> tuple[str, bytes]:
+    @property
+    def link(self) -> Link:
+        """The reactor."""
+        return self._link
+
+    @link.setter
+    def link(self, link: Link) -> None:
+        self._link = self.broker.link = link
+
+    def user_of(self, slot: int) -> tuple[str, bytes]:
         """User id and device token of an accepted connection."""
-        client = self._clients[connection]
-        return client.user_id, client.token
+        namespace = self._session(self._connections[slot]).namespace
+        return namespace.user_id, namespace.token
 
     # ---- called by the reactor
 
-    def on_packet(self, connection: int, frame: bytes, now: float, at_us: int) -> bool:
+    def on_packet(self, slot: int, frame: bytes, now: float, at_us: int) -> bool:
         """One complete packet; False when ring or batch is full and it must be offered again."""
-        client = self._clients.get(connection)
-        if client is None:
-            client = self._clients[connection] = Client(Session())
-        try:
-            effects = client.session.receive(frame)
-        except packets.ProtocolError:
-            self._protocol_errors += 1
-            self.link.close(connection)
-            return True
-        return self._perform(connection, client, effects, at_us)
-
-    def on_malformed(self, connection: int, reason: str) -> None:
-        """The reactor could not even find the packet's end, or it announced too much; it closes by itself."""
-        self._protocol_errors += 1
-
-    def on_closed(self, connection: int) -> None:
-        client = self._clients.pop(connection, None)
-        if client is not None and self._by_id.get((client.user_id, client.client_id)) == connection:
-            del self._by_id[client.user_id, client.client_id]
-
-    def _perform(self, connection: int, client: Client, effects: list[Effect], at_us: int) -> bool:
-        for effect in effects:
-            match effect:
-                case Send(data):
-                    self.link.send(connection, data)
-                case Close():
-                    self.link.close(connection)
-                case Authenticate(connect):
-                    self._perform(connection, client, self._decide(connection, client, connect, at_us), at_us)
-                case Ingest(publish, acknowledgement):
-                    if not self._ingest(client, publish, at_us):
-                        return False
-                    client.session.ingested(publish)
-                    self.link.send(connection, acknowledgement)
-                case _:
-                    assert_never(effect)
-        return True
-
-    # ---- CONNECT
-
-    def _decide(self, connection: int, client: Client, connect: packets.Connect, at_us: int) -> list[Effect]:
-        user = self._admission.user_of(connect.password)
-        if user is None or connect.username != user.user_id.encode():
-            self._refused[ConnectRefusal.CREDENTIALS] += 1
-            return client.session.refuse(ConnectRefusal.CREDENTIALS)
-        client.user_id = user.user_id
-        client.token = user.device_token.encode()
-        client.client_id = connect.client_id or b"auto-" + secrets.token_hex(8).encode()
-        client.clean_session = connect.clean_session
-        client.keepalive_s = connect.keepalive_s
-        client.connected_at_us = at_us
-        other = self._by_id.get((client.user_id, client.client_id))
-        if other is not None:
-            # The same client again: the older connection goes [MQTT-3.1.4-2].
-            self._taken_over += 1
-            self.link.close(other)
-        self._by_id[client.user_id, client.client_id] = connection
-        self._accepted += 1
-        self.link.admit(connection)
-        self.link.set_keepalive(connection, KEEPALIVE_FACTOR * connect.keepalive_s)
-        return client.session.accept()
-
-    # ---- PUBLISH beside the lane
-
-    def _ingest(self, client: Client, publish: packets.Publish, at_us: int) -> bool:
-        """Store it, or count why not. False when there is no room now."""
-        topic = parse_topic(publish.topic, client.token)
-        if topic is NotData.FOREIGN:
-            self.link.count_refusal("mqtt", Refusal.FOREIGN_TOPIC)
-            return True
-        if topic is NotData.UNKNOWN:
-            self.link.count_refusal("mqtt", Refusal.UNKNOWN_TOPIC)
-            return True
-        if not isinstance(topic, DataTopic):
-            return True  # a command: there are no subscribers to relay it to yet
-        route = self._admission.route(client.user_id, topic.device_id, topic.tag, at_us)
-        if not isinstance(route, Route):
-            self.link.count_refusal("mqtt", route)
-            return True
-        if topic.kind is PayloadKind.STATE and parse_state(publish.payload) is None:
-            self.link.count_refusal("mqtt", Refusal.BAD_FORM_FORMAT)
-            return True
-        answer = self._journal.append(
-            at_us, topic.kind, route.device, route.channel, topic.tag, publish.payload
-        )
-        if answer == FULL:
+        connection = self._connections.get(slot)
+        if connection is None:
+            connection = self._connections[slot] = Connection(slot)
+        if not self.broker.notebook.catch_up(at_us):
             return False
-        if answer < 0:
-            self.link.count_refusal("mqtt", -answer)
-        else:
-            self.link.count_stored("mqtt")
+        try:
+            packet = packets.decode(frame, connection.protocol)
+            return self._receive(connection, packet, at_us)
+        except ProtocolError as error:
+            self._fail(connection, error)
+            return True
+
+    def on_malformed(self, slot: int, reason: str) -> None:
+        """The reactor could not even find the packet's end, or it announced too much; it closes by itself."""
+        connection = self._connections.get(slot)
+        too_large = reason == "packet_bytes_max"
+        code = ReasonCode.PACKET_TOO_LARGE if too_large else ReasonCode.MALFORMED_PACKET
+        self._count_error(code)
+        if connection is not None and connection.session is not None and connection.protocol == 5:
+            self.link.send(slot, packets.disconnect(code))
+
+    def on_timeout(self, slot: int) -> None:
+        """Nothing came for one and a half keepalives; the reactor closes [MQTT-3.1.2-24]."""
+        connection = self._connections.get(slot)
+        if connection is not None and connection.session is not None and connection.protocol == 5:
+            self.link.send(slot, packets.disconnect(ReasonCode.KEEP_ALIVE_TIMEOUT))
+
+    def on_writable(self, slot: int, at_us: int) -> None:
+        """The client's socket has taken everything: what waited for that goes on."""
+        connection = self._connections.get(slot)
+        if connection is not None and connection.session is not None:
+            self.broker.deliveries.drain(connection.session, at_us)
+
+    def on_closed(self, slot: int, at_us: int) -> None:
+        """The connection is gone. Not before another one's end, which this may be part of, is through."""
+        connection = self._connections.pop(slot, None)
+        if connection is None or connection.session is None:
+            return
+        self._closing.append(connection)
+        if self._is_closing:
+            return
+        self._is_closing = True
+        try:
+            while self._closing:
+                self._end(self._closing.pop(), at_us)
+        finally:
+            self._is_closing = False
+
+    def _end(self, connection: Connection, at_us: int) -> None:
+        session = connection.session
+        if session is None:
+            return
+
+        def close(now_us: int) -> None:
+            if connection.session is session:
+                self.broker.close_session(session, now_us, has_will=True)
+
+        self.broker.notebook.when_there_is_room(self.broker.room_to_close(session), close, at_us)
+
+    def on_tick(self, at_us: int) -> None:
+        """Once a second, and whenever the batch has room again."""
+        self.broker.notebook.catch_up(at_us)
+        self.broker.tick(at_us)
+
+    # ---- packets
+
+    def _receive(self, connection: Connection, packet: packets.Packet, at_us: int) -> bool:
+        if connection.session is None:
+            if not isinstance(packet, packets.Connect) or connection.protocol:
+                raise ProtocolError("not CONNECT, or not the first [MQTT-3.1.0-1]", ReasonCode.PROTOCOL_ERROR)
+            return self._connect(connection, packet, at_us)
+        session = connection.session
+        match packet:
+            case packets.Publish():
+                return self._publish(connection, session, packet, at_us)
+            case packets.Puback(packet_id, code):
+                return self._acknowledged(session, 4, packet_id, code, at_us)
+            case packets.Pubrec(packet_id, code):
+                return self._acknowledged(session, 5, packet_id, code, at_us)
+            case packets.Pubcomp(packet_id, code):
+                return self._acknowledged(session, 7, packet_id, code, at_us)
+            case packets.Pubrel(packet_id):
+                return self._release(connection, session, packet_id, at_us)
+            case packets.Subscribe():
+                return self._subscribe(connection, session, packet, at_us)
+            case packets.Unsubscribe():
+                return self._unsubscribe(connection, session, packet, at_us)
+            case packets.Pingreq():
+                self.link.send(connection.slot, packets.PINGRESP)
+            case packets.Disconnect():
+                return self._disconnect(connection, session, packet, at_us)
+            case packets.Auth():
+                raise ProtocolError(
+                    "AUTH without an authentication method [MQTT-4.12.0-6]", ReasonCode.PROTOCOL_ERROR
+                )
+            case packets.Connect():
+                raise ProtocolError("a second CONNECT [MQTT-3.1.0-2]", ReasonCode.PROTOCOL_ERROR)
         return True
 
-    # ---- who is connected
+    def _fail(self, connection: Connection, error: ProtocolError) -> None:
+        """The peer broke the protocol: its connection ends (3.1.1 section 4.8, 5.0 section 4.13)."""
+        self._count_error(error.code)
+        if connection.session is not None:
+            self.broker.disconnect(connection, error.code, error.reason)
+            return
+        if connection.protocol == 5:  # a CONNECT that could be read so far
+            self.link.send(connection.slot, packets.connack(5, error.code))
+        self.link.close(connection.slot)
 
-    def clients(self, user_id: str) -> list[tuple[int, Client]]:
-        """The user's connected clients with their connections."""
-        return [(slot, client) for (user, _), slot in self._by_id.items() if user == user_id
-                for client in (self._clients[slot],)]  # fmt: skip
+    def _count_error(self, code: ReasonCode) -> None:
+        self._protocol_errors[code.name] = self._protocol_errors.get(code.name, 0) + 1
+
+    @staticmethod
+    def _session(connection: Connection) -> Session:
+        assert connection.session is not None
+        return connection.session
+
+    # ---- CONNECT and DISCONNECT
+
+    def _connect(self, connection: Connection, connect: packets.Connect, at_us: int) -> bool:
+        options = self.broker.options
+        verdict = judge(connect, options)
+        user = None
+        if isinstance(verdict, Accepted):
+            user = self._user(connect)
+            if user is None:
+                verdict = Refused(ReasonCode.BAD_CREDENTIALS)
+        if isinstance(verdict, Refused):
+            return self._refuse(connection, connect, verdict.reason)
+        assert user is not None
+        namespace = self.broker.namespace(user.user_id, user.device_token.encode())
+        client_id = connect.client_id or b"auto-" + secrets.token_hex(8).encode()
+        old = namespace.sessions.get(client_id)
+        if old is None and len(namespace.sessions) >= options.sessions_max:
+            return self._refuse(connection, connect, ReasonCode.QUOTA_EXCEEDED)
+        room = CONNECT_ROOM + (0 if old is None else self.broker.room_to_close(old))
+        will = self._will(namespace, connect.will, at_us)
+        if will is not None:
+            room += len(will.topic) + len(will.payload) + len(will.properties)
+        if not self.broker.notebook.has_room(room):
+            return False
+        connection.protocol = connect.protocol or 4
+        connection.is_clean = connect.clean_session
+        connection.keepalive_s = verdict.keepalive_s
+        connection.connected_at_us = at_us
+        connection.window = min(verdict.receive_max, options.inflight_max)
+        connection.packet_bytes_max = verdict.packet_bytes_max
+        connection.alias_max = verdict.alias_max
+        connection.explains = verdict.explains
+        session, is_present = self.broker.open_session(
+            namespace,
+            connection,
+            client_id,
+            is_clean=connect.clean_session,
+            expiry_s=verdict.expiry_s,
+            at_us=at_us,
+        )
+        self.broker.set_will(session, will, verdict.will_delay_s, at_us)
+        self._accepted[connection.protocol] += 1
+        self.link.admit(connection.slot, connection.protocol)
+        self.link.set_keepalive(connection.slot, KEEPALIVE_FACTOR * verdict.keepalive_s)
+        properties = packets.NONE
+        if connection.protocol == 5:
+            properties = properties_of(connect, verdict, options, client_id)
+        self.link.send(
+            connection.slot,
+            packets.connack(connection.protocol, 0, session_present=is_present, properties=properties),
+        )
+        self.broker.deliveries.resume(session, at_us)
+        return True
+
+    def _user(self, connect: packets.Connect) -> User | None:
+        """Whose client it is (contract 2.3.2): the user id is the name, the device token the password."""
+        anonymous = self.broker.options.anonymous
+        if anonymous and connect.username is None and connect.password is None:
+            return self._admission.user(anonymous)
+        user = self._admission.user_of(connect.password)
+        return user if user is not None and connect.username == user.user_id.encode() else None
+
+    def _will(self, namespace: Namespace, will: packets.Will | None, at_us: int) -> Message | None:
+        """The will as a message; None when there is none, or on a topic where the client may not publish."""
+        if will is None or not self._may_use(namespace, will.topic):
+            return None
+        return _message(will.topic, will.payload, will.qos, will.retain, will.properties, at_us)
+
+    def _refuse(self, connection: Connection, connect: packets.Connect, reason: ReasonCode) -> bool:
+        self._refused[reason.name] = self._refused.get(reason.name, 0) + 1
+        protocol = connect.protocol or 4
+        code = int(reason) if protocol == 5 else RETURN_CODES.get(reason, 5)
+        self.link.send(connection.slot, packets.connack(protocol, code))
+        self.link.close(connection.slot)
+        return True
+
+    def _disconnect(
+        self, connection: Connection, session: Session, packet: packets.Disconnect, at_us: int
+    ) -> bool:
+        room = self.broker.room_to_close(session)
+        if room and not self.broker.notebook.has_room(room):
+            return False
+        expiry_s = packet.properties.get(Property.SESSION_EXPIRY_INTERVAL)
+        if expiry_s is not None:
+            if expiry_s and not session.expiry_s:
+                raise ProtocolError(
+                    "a session that was to end gets an expiry [MQTT-3.14.2-2]", ReasonCode.PROTOCOL_ERROR
+                )
+            session.expiry_s = min(expiry_s, self.broker.options.session_expiry_s_max)
+        has_will = packet.code != ReasonCode.SUCCESS  # [MQTT-3.14.4-3]
+        self.broker.close_session(session, at_us, has_will=has_will)
+        self.link.close(connection.slot)
+        return True
+
+    # ---- PUBLISH
+
+    def _publish(self, connection: Connection, session: Session, packet: packets.Publish, at_us: int) -> bool:
+        options = self.broker.options
+        topic = self._topic(connection, packet)
+        if packet.qos > options.qos_max:
+            raise ProtocolError(
+                "a QoS beyond the announced maximum [MQTT-3.2.2-11]", ReasonCode.QOS_NOT_SUPPORTED
+            )
+        if packet.retain and not options.retained_messages_max:
+            raise ProtocolError("RETAIN is not available [MQTT-3.2.2-14]", ReasonCode.RETAIN_NOT_SUPPORTED)
+        if packet.qos == 2:
+            if packet.packet_id in session.inbound:
+                self._acknowledge(connection, packet, ReasonCode.SUCCESS)
+                return True
+            if len(session.inbound) >= options.receive_max:
+                raise ProtocolError(
+                    "more QoS 2 messages than announced [MQTT-3.3.4-9]", ReasonCode.RECEIVE_MAXIMUM_EXCEEDED
+                )
+        namespace = session.namespace
+        is_relayed = self._may_use(namespace, topic)
+        message = _message(topic, packet.payload, packet.qos, packet.retain, packet.properties, at_us)
+        room = self.broker.room_for(namespace, message) if is_relayed else 0
+        if (room or packet.qos == 2) and not self.broker.notebook.has_room(
+            room + NOTE_BYTES + len(packet.payload)
+        ):
+            return False
+        reason = self._store(namespace, topic, packet.payload, at_us)
+        if reason is None:
+            return False
+        if is_relayed:
+            if self.broker.publish(namespace, message, session, at_us):
+                reason = ReasonCode.SUCCESS
+            elif reason is ReasonCode.SUCCESS and parse_topic(topic, namespace.token) is NotData.FOREIGN:
+                reason = ReasonCode.NO_MATCHING_SUBSCRIBERS
+        # PUBREC with a reason ends the exchange in 5.0 [MQTT-4.3.3-9]; 3.1.1 knows no reasons.
+        if packet.qos == 2 and (reason < 0x80 or connection.protocol < 5):
+            session.take_inbound(packet.packet_id)
+            if session.number:
+                self.broker.notebook.note(InboundTaken(session.number, packet.packet_id), at_us)
+        if packet.qos:
+            self._acknowledge(connection, packet, reason)
+        return True
+
+    def _acknowledge(self, connection: Connection, packet: packets.Publish, reason: ReasonCode) -> None:
+        kind = 4 if packet.qos == 1 else 5
+        self.link.send(
+            connection.slot,
+            packets.acknowledgement(connection.protocol, kind, packet.packet_id, reason),
+        )
+
+    def _topic(self, connection: Connection, packet: packets.Publish) -> bytes:
+        """The topic's name, through its alias (5.0 section 3.3.2.3.4)."""
+        alias = packet.properties.get(Property.TOPIC_ALIAS)
+        topic = packet.topic
+        if alias is not None:
+            if alias > self.broker.options.topic_alias_max:
+                raise ProtocolError(
+                    "a topic alias beyond the announced maximum [MQTT-3.3.2-9]",
+                    ReasonCode.TOPIC_ALIAS_INVALID,
+                )
+            if connection.aliases_in is None:
+                connection.aliases_in = {}
+            if topic:
+                connection.aliases_in[alias] = topic
+            else:
+                topic = connection.aliases_in.get(alias, b"")
+                if not topic:
+                    raise ProtocolError("an alias that was not set [MQTT-3.3.2-8]", ReasonCode.PROTOCOL_ERROR)
+        if topic.count(b"/") >= LEVELS_MAX:
+            raise ProtocolError(f"a topic of more than {LEVELS_MAX} levels", ReasonCode.TOPIC_NAME_INVALID)
+        return topic
+
+    def _may_use(self, namespace: Namespace, topic: bytes) -> bool:
+        """Whether the user's clients may publish to the topic, or subscribe to the filter (contract 2.3.4)."""
+        if topic.split(b"/", 1)[0] == namespace.token:
+            return True
+        return self.broker.options.topics is Topics.ANY and not topic.startswith((b"$SYS/", b"$share/"))
+
+    def _store(self, namespace: Namespace, topic: bytes, payload: bytes, at_us: int) -> ReasonCode | None:
+        """Store a message that is a reading. The reason for the client; None when there is no room now."""
+        parsed = parse_topic(topic, namespace.token)
+        if parsed is NotData.FOREIGN:
+            if self._may_use(namespace, topic):
+                return ReasonCode.SUCCESS
+            return self._refused_reading(Refusal.FOREIGN_TOPIC)
+        if parsed is NotData.UNKNOWN:
+            return self._refused_reading(Refusal.UNKNOWN_TOPIC)
+        if not isinstance(parsed, DataTopic):
+            return ReasonCode.SUCCESS  # a command to a device
+        route = self._admission.route(namespace.user_id, parsed.device_id, parsed.tag, at_us)
+        if not isinstance(route, Route):
+            return self._refused_reading(route)
+        if parsed.kind is PayloadKind.STATE and parse_state(payload) is None:
+            return self._refused_reading(Refusal.BAD_FORM_FORMAT)
+        answer = self._journal.append(at_us, parsed.kind, route.device, route.channel, parsed.tag, payload)
+        if answer == FULL:
+            return None
+        if answer < 0:
+            return self._refused_reading(Refusal(-answer))
+        self.link.count_stored("mqtt")
+        return ReasonCode.SUCCESS
+
+    def _refused_reading(self, refusal: Refusal) -> ReasonCode:
+        self.link.count_refusal("mqtt", refusal)
+        return REASONS[refusal]
+
+    # ---- acknowledgements
+
+    def _acknowledged(self, session: Session, kind: int, packet_id: int, code: int, at_us: int) -> bool:
+        if session.number and not self.broker.notebook.has_room(2 * NOTE_BYTES):
+            return False
+        self.broker.deliveries.acknowledged(session, kind, packet_id, code, at_us)
+        return True
+
+    def _release(self, connection: Connection, session: Session, packet_id: int, at_us: int) -> bool:
+        if session.number and not self.broker.notebook.has_room(NOTE_BYTES):
+            return False
+        is_known = session.release_inbound(packet_id)
+        if is_known and session.number:
+            self.broker.notebook.note(InboundReleased(session.number, packet_id), at_us)
+        # Also for an id that is not known: the client may have lost our PUBCOMP [MQTT-4.3.3-2].
+        code = ReasonCode.SUCCESS if is_known else ReasonCode.PACKET_ID_NOT_FOUND
+        self.link.send(connection.slot, packets.acknowledgement(connection.protocol, 7, packet_id, code))
+        return True
+
+    # ---- SUBSCRIBE and UNSUBSCRIBE
+
+    def _subscribe(
+        self, connection: Connection, session: Session, packet: packets.Subscribe, at_us: int
+    ) -> bool:
+        options = self.broker.options
+        subscriptions = packet.subscriptions
+        room = sum(NOTE_BYTES + len(each.filter) for each in subscriptions[: options.subscriptions_max])
+        if session.number and not self.broker.notebook.has_room(room):
+            return False
+        (identifier,) = packet.properties.get(Property.SUBSCRIPTION_IDENTIFIER, (0,))
+        codes = bytearray()
+        made = []
+        for each in subscriptions:
+            reason = self._filter_reason(session, each.filter)
+            if reason is not None:
+                codes.append(reason if connection.protocol == 5 else 0x80)
+                continue
+            granted, existed = self.broker.subscribe(session, each, identifier, at_us)
+            codes.append(granted.qos)
+            if each.retain_handling == 0 or (each.retain_handling == 1 and not existed):
+                made.append((each.filter, granted))
+        self.link.send(connection.slot, packets.suback(connection.protocol, packet.packet_id, bytes(codes)))
+        for text, granted in made:
+            self.broker.send_retained(session, text, granted, at_us)
+        return True
+
+    def _filter_reason(self, session: Session, text: bytes) -> ReasonCode | None:
+        """Why the filter is refused; None when it is not."""
+        _, inner = split_share(text)
+        if not self._may_use(session.namespace, inner):
+            return ReasonCode.NOT_AUTHORIZED
+        if inner.count(b"/") >= LEVELS_MAX:
+            return ReasonCode.TOPIC_FILTER_INVALID
+        if (
+            len(session.subscriptions) >= self.broker.options.subscriptions_max
+            and text not in session.subscriptions
+        ):
+            return ReasonCode.QUOTA_EXCEEDED
+        return None
+
+    def _unsubscribe(
+        self, connection: Connection, session: Session, packet: packets.Unsubscribe, at_us: int
+    ) -> bool:
+        if session.number and not self.broker.notebook.has_room(
+            sum(NOTE_BYTES + len(text) for text in packet.filters if text in session.subscriptions)
+        ):
+            return False
+        codes = bytes(
+            ReasonCode.SUCCESS
+            if self.broker.unsubscribe(session, text, at_us)
+            else ReasonCode.NO_SUBSCRIPTION_EXISTED
+            for text in packet.filters
+        )
+        self.link.send(connection.slot, packets.unsuback(connection.protocol, packet.packet_id, codes))
+        return True
 
     def statistics(self) -> DoorStatistics:
-        refused = {refusal.name: count for refusal, count in self._refused.items()}
-        return DoorStatistics(self._accepted, refused, self._taken_over, self._protocol_errors)
+        return DoorStatistics(dict(self._accepted), dict(self._refused), dict(self._protocol_errors))
+
+
+# CONNACK return codes of 3.1 and 3.1.1 (table 3.1); 5, not authorised, for everything else.
+RETURN_CODES: Final = {
+    ReasonCode.UNSUPPORTED_PROTOCOL_VERSION: 1,
+    ReasonCode.CLIENT_ID_NOT_VALID: 2,
+    ReasonCode.SERVER_UNAVAILABLE: 3,
+    ReasonCode.QUOTA_EXCEEDED: 3,
+    ReasonCode.BAD_CREDENTIALS: 4,
+}
+# Properties of a PUBLISH that go on to subscribers unchanged [MQTT-3.3.2-4] and so on.
+FORWARDED: Final = frozenset(
+    {
+        Property.PAYLOAD_FORMAT_INDICATOR,
+        Property.CONTENT_TYPE,
+        Property.RESPONSE_TOPIC,
+        Property.CORRELATION_DATA,
+        Property.USER_PROPERTY,
+    }
+)
+
+
+def _message(
+    topic: bytes, payload: bytes, qos: int, retain: bool, properties: packets.Properties, at_us: int
+) -> Message:
+    forwarded = b""
+    expires_at_us = 0
+    if properties:
+        kept = {name: value for name, value in properties.items() if name in FORWARDED}
+        forwarded = packets.encode_properties(kept) if kept else b""
+        expiry_s = properties.get(Property.MESSAGE_EXPIRY_INTERVAL)
+        if expiry_s is not None:
+            expires_at_us = at_us + expiry_s * 1_000_000
+    return Message(topic, payload, qos, retain, forwarded, expires_at_us, at_us)

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from ingest.admission import Admission, RateLimiter
-from ingest.mqtt.door import MqttDoor
 from storage.journal import Journal, Limits
 from storage.kinds import Refusal
 from storage.registry import Registry, User
 from storage.ring import Ring
 from storage.schema import Schema
 from tests.ingest.test_mqtt_packets import frame
+from tests.twins.doors import make_door
 
 
 class Wire:
@@ -34,8 +34,15 @@ class Wire:
     def set_keepalive(self, slot: int, deadline_s: float) -> None:
         self.keepalive[slot] = deadline_s
 
-    def admit(self, slot: int) -> None:
+    def admit(self, slot: int, protocol: int) -> None:
         self.admitted.append(slot)
+
+    def backlog(self, slot: int) -> int:
+        return 0
+
+    def call_when_drained(self, slot: int) -> None: ...
+
+    def invalidate_routes(self) -> None: ...
 
     def peer(self, slot: int) -> str:
         return "127.0.0.1"
@@ -54,7 +61,7 @@ class House:
         channel = self.registry.add_channel(self.user.user_id, 1)
         self.registry.add_device(self.user.user_id, "d", 1, enabled=True, channel=channel.id)
         self.journal = Journal(Ring(rows, 256, 4096), Schema(), Limits(), 70_000)
-        self.door = MqttDoor(Admission(self.registry, RateLimiter(0)), self.journal)
+        self.door = make_door(Admission(self.registry, RateLimiter(0)), self.journal)
         self.wire = self.door.link = Wire()
         self.token = self.user.device_token
 
@@ -102,15 +109,20 @@ def test_wrong_credentials_are_return_code_4_and_a_close(house: House, wrong: di
         assert house.receive(2, b"\x10" + bytes([len(body)]) + body) == b"\x20\x02\x00\x04"
         assert house.wire.closed == [2]
         assert house.wire.admitted == []
-        house.door.on_closed(2)
+        house.door.on_closed(2, 1)
 
 
 def test_anonymous_is_refused(house: House) -> None:
     assert house.receive(1, "10 0004 'MQTT' 04 02 003c 0001 'c'") == b"\x20\x02\x00\x04"
 
 
-def test_version_5_is_return_code_1(house: House) -> None:
-    assert house.receive(1, "10 0004 'MQTT' 05 02 003c 00 0001 'c'") == b"\x20\x02\x00\x01"
+def test_a_version_that_nobody_speaks_is_return_code_1(house: House) -> None:
+    assert house.receive(1, "10 0004 'MQTT' 06 02 003c 00 0001 'c'") == b"\x20\x02\x00\x01"
+    assert house.wire.closed == [1]
+
+
+def test_a_client_of_version_5_is_told_why_it_is_refused(house: House) -> None:
+    assert house.receive(1, "10 0004 'MQTT' 05 02 003c 00 0001 'c'") == b"\x20\x03\x00\x86\x00"
     assert house.wire.closed == [1]
 
 
@@ -129,9 +141,10 @@ def test_the_second_client_with_an_id_takes_over_but_not_another_users(house: Ho
     assert house.wire.closed == []
     house.connect(3)
     assert house.wire.closed == [1]
-    house.door.on_closed(1)
-    assert [slot for slot, _ in house.door.clients(house.user.user_id)] == [3]
-    assert house.door.statistics().taken_over == 1
+    house.door.on_closed(1, 1)
+    namespace = house.door.broker.namespace(house.user.user_id, house.token.encode())
+    assert [connection.slot for _, connection in namespace.live()] == [3]
+    assert house.door.broker.counts.taken_over == 1
 
 
 @pytest.mark.parametrize("data", ["c0", "30 0001 'a'", "e0"])
@@ -145,10 +158,10 @@ def test_a_broken_protocol_ends_the_connection_without_a_word(house: House, data
     house.connect()
     assert house.receive(1, data) == b""
     assert house.wire.closed == [1]
-    assert house.door.statistics().protocol_errors == 1
+    assert sum(house.door.statistics().protocol_errors.values()) == 1
 
 
-def test_what_the_broker_will_do_is_answered_correctly(house: House) -> None:
+def test_filters_beside_the_own_token_are_refused_one_by_one(house: House) -> None:
     house.connect()
     assert house.receive(1, "82 0005 0001 'a' 01 0001 'b' 00") == bytes.fromhex("90 04 00 05 80 80")
     assert house.receive(1, "a2 0006 0001 'a'") == bytes.fromhex("b0 02 00 06")

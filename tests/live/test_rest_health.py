@@ -87,7 +87,7 @@ def test_what_happens_is_counted(daemon: Daemon) -> None:
     assert more("thingscale_readings_stored_total mqtt") == 1
     assert more("thingscale_readings_refused_total http BAD_JSON_FORMAT") == 2
     assert more("thingscale_readings_refused_total mqtt FOREIGN_TOPIC") == 1
-    assert more("thingscale_mqtt_connects_total accepted") == 2
+    assert more("thingscale_mqtt_connects_total accepted 3.1.1") == 2
     assert more("thingscale_connections_accepted_total mqtt") == 2
     assert more("thingscale_http_responses_total 401") == 1
     assert more("thingscale_commit_entries_total") == 4

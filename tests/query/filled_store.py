@@ -26,6 +26,7 @@ from storage.journal import FULL, Limits
 from storage.kinds import PayloadKind
 from storage.store import Store, StoreOptions
 from storage.wal import WalOptions
+from tests.query.fake_clients import FakeClients
 
 LOCALE: Final = "Europe/Berlin"
 EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
@@ -90,12 +91,14 @@ class FilledStore:
 
     Attributes:
         readings: of channel 1, in order of arrival.
+        clients: who is connected over MQTT, and what was published.
     """
 
     def __init__(self, data: Path, devices: Sequence[str], ring_rows: int = 256) -> None:
         data.mkdir()
         self._data = data
         self._options = options(ring_rows)
+        self.clients = FakeClients()
         self._open()
         registry = self.store.registry
         self.user = registry.add_user(0, locale=LOCALE)
@@ -127,6 +130,8 @@ class FilledStore:
             queries=trio.CapacityLimiter(2),
             page_rows_max=PAGE_ROWS_MAX,
             counts=QueryCounts(),
+            sessions=self.clients,
+            publisher=self.clients,
         )
         self.app = make_app(self.backend)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from thingscale.config import BY_PATH, SETTINGS, ConfigError, Setting, load
+from thingscale.config import BY_PATH, MQTT_LISTENERS, SETTINGS, ConfigError, Setting, load
 
 NUMBERS = [setting for setting in SETTINGS if setting.kind in (int, float)]
 BOUNDED = [setting for setting in NUMBERS if setting.most < 2**62]
@@ -212,3 +212,17 @@ def test_what_is_not_an_address_is_refused(text: str) -> None:
     for path in ("server.http", "server.mqtt"):
         with pytest.raises(ConfigError, match=f"^{re.escape(path)}: expected HOST:PORT"):
             load(None, {path: text}, {})
+
+
+@pytest.mark.parametrize("path", MQTT_LISTENERS)
+def test_clients_without_credentials_stay_on_this_machine_unless_that_is_meant(path: str) -> None:
+    environment = {
+        "THINGSCALE_MQTT_ANONYMOUS": "U000001",
+        "THINGSCALE_" + path.replace(".", "_").upper(): "0.0.0.0:0",
+        "THINGSCALE_TLS_CERTIFICATE": "c.pem",
+        "THINGSCALE_TLS_KEY": "k.pem",
+    }
+    with pytest.raises(ConfigError, match=f"mqtt.anonymous: everybody who reaches {path}"):
+        load(environment=environment)
+    load(environment={**environment, "THINGSCALE_MQTT_ANONYMOUS_ANYWHERE": "yes"})
+    load(environment={name: value.replace("0.0.0.0", "127.0.0.1") for name, value in environment.items()})

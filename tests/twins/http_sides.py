@@ -140,7 +140,7 @@ class LaneSide(Side):
         self.reactor = Reactor(
             self.keeper.journal,
             self.keeper,
-            Gate(self.admission, lambda connection: ("", b"")),
+            Gate(self.admission, lambda connection: ("", b""), lambda user_id, topic: False),
             self,  # a door that nobody knocks at
             self.adopt,
             Options(payload_bytes_max=LIMITS.payload_bytes_max, rate_limited=per_s > 0),

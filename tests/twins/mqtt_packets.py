@@ -1,7 +1,11 @@
-"""Packets for the MQTT lane's differential test, good and bad, and streams of them by name."""
+"""Packets as clients send them: the lane's differential test has streams of them, good and bad, by name; ``encode`` writes
+any of the codec's values. Nothing here uses the codec's own writing.
+"""
 
 import struct
+from typing import Any
 
+from ingest.mqtt import packets
 from tests.twins.storing import OTHER_TOKEN, TOKEN, USER
 
 T = TOKEN.encode()
@@ -36,6 +40,83 @@ def publish(
 ) -> bytes:
     number = struct.pack(">H", packet_id) if first & 0x06 else b""
     return packet(first, text(topic) + number + payload, length_bytes)
+
+
+# How 5.0 writes its properties (table 2-4): numbers by struct's letters, v variable, s string or binary, p pair.
+PROPERTIES = {
+    0x01: "B", 0x02: "I", 0x03: "s", 0x08: "s", 0x09: "s", 0x0B: "v", 0x11: "I", 0x12: "s", 0x13: "H", 0x15: "s",
+    0x16: "s", 0x17: "B", 0x18: "I", 0x19: "B", 0x1A: "s", 0x1C: "s", 0x1F: "s", 0x21: "H", 0x22: "H", 0x23: "H",
+    0x24: "B", 0x25: "B", 0x26: "p", 0x27: "I", 0x28: "B", 0x29: "B", 0x2A: "B",
+}  # fmt: skip
+
+
+def varint(number: int) -> bytes:
+    digits = [number >> shift & 0x7F for shift in (0, 7, 14, 21) if shift == 0 or number >> shift]
+    return bytes(digit | 0x80 for digit in digits[:-1]) + bytes(digits[-1:])
+
+
+def properties(values: packets.Properties) -> bytes:
+    block = b""
+    for name, value in values.items():
+        form = PROPERTIES[name]
+        for each in value if form in "vp" else (value,):
+            if form == "v":
+                block += bytes([name]) + varint(each)
+            elif form == "s":
+                block += bytes([name]) + text(each)
+            elif form == "p":
+                block += bytes([name]) + text(each[0]) + text(each[1])
+            else:
+                block += bytes([name]) + struct.pack(">" + form, each)
+    return varint(len(block)) + block
+
+
+def encode(value: Any, protocol: int) -> bytes:
+    """What a client sends; ``value`` is one of the codec's."""
+
+    def block(of: packets.Properties) -> bytes:
+        return properties(of) if protocol == 5 else b""
+
+    match value:
+        case packets.Connect():
+            name = b"\x00\x06MQIsdp" if protocol == 3 else b"\x00\x04MQTT"
+            flags = (
+                2 * value.clean_session
+                | 0x80 * (value.username is not None)
+                | 0x40 * (value.password is not None)
+            )
+            payload = text(value.client_id)
+            if will := value.will:
+                flags |= 0x04 | will.qos << 3 | will.retain << 5
+                payload += block(will.properties) + text(will.topic) + text(will.payload)
+            payload += b"".join(
+                text(field) for field in (value.username, value.password) if field is not None
+            )
+            head = name + bytes([protocol, flags]) + struct.pack(">H", value.keepalive_s)
+            return packet(0x10, head + block(value.properties) + payload)
+        case packets.Publish():
+            number = struct.pack(">H", value.packet_id) if value.qos else b""
+            body = text(value.topic) + number + block(value.properties) + value.payload
+            return packet(0x30 | value.dup << 3 | value.qos << 1 | value.retain, body)
+        case packets.Subscribe():
+            body = struct.pack(">H", value.packet_id) + block(value.properties)
+            for each in value.subscriptions:
+                options = (
+                    each.qos | each.no_local << 2 | each.retain_as_published << 3 | each.retain_handling << 4
+                )
+                body += text(each.filter) + bytes([options])
+            return packet(0x82, body)
+        case packets.Unsubscribe():
+            head = struct.pack(">H", value.packet_id) + block(value.properties)
+            return packet(0xA2, head + b"".join(map(text, value.filters)))
+        case packets.Pingreq():
+            return PING
+        case packets.Disconnect() | packets.Auth():
+            first = 0xE0 if isinstance(value, packets.Disconnect) else 0xF0
+            return packet(first, bytes([value.code]) + block(value.properties) if protocol == 5 else b"")
+    kinds = {packets.Puback: 0x40, packets.Pubrec: 0x50, packets.Pubrel: 0x62, packets.Pubcomp: 0x70}
+    more = bytes([value.code]) + block(value.properties) if protocol == 5 else b""
+    return packet(kinds[type(value)], struct.pack(">H", value.packet_id) + more)
 
 
 DATA = T + b"/json/d"

@@ -11,10 +11,11 @@ from typing import NamedTuple
 
 from ingest.admission import Admission, RateLimiter
 from ingest.gate import Gate
-from ingest.mqtt.door import DoorStatistics, MqttDoor
+from ingest.mqtt.door import DoorStatistics
 from ingest.reactor import Options, Reactor
 from storage.journal import Limits
 from storage.kinds import Refusal
+from tests.twins.doors import make_door
 from tests.twins.storing import Keeper, MemoryRegistry, Row
 
 LIMITS = Limits(payload_bytes_max=6_000)
@@ -62,7 +63,7 @@ class PlainSide:
 
     def __init__(self) -> None:
         self.keeper = Keeper(LIMITS)
-        self.door = MqttDoor(admission(), self.keeper.journal)
+        self.door = make_door(admission(), self.keeper.journal)
         self.door.link = self
         self.buffers: dict[int, bytes] = {}
         self.sent: dict[int, bytes] = {}
@@ -79,7 +80,7 @@ class PlainSide:
             self.take_packets(slot)
             self.current = None
             if slot in self.closed:
-                self.door.on_closed(slot)
+                self.door.on_closed(slot, NOW[1])
             self.keeper.commit()
         self.keeper.close()
         is_closed = {slot: slot in self.closed for slot in self.sent}
@@ -91,14 +92,19 @@ class PlainSide:
     def take_packets(self, slot: int) -> None:
         while slot not in self.closed:
             data = self.buffers[slot]
+            if slot not in self.admitted and data and data[0] >> 4 != 1:
+                self.door.on_malformed(slot, "the first packet")
+                self.closed.add(slot)
+                return
+            reason = "packet_bytes_max"
             try:
                 size = packet_bytes(data)
             except MalformedError:
-                size = PACKET_BYTES_MAX + 1
+                size, reason = PACKET_BYTES_MAX + 1, "remaining length"
             if size is None:
                 return
             if size > PACKET_BYTES_MAX:
-                self.door.on_malformed(slot, "")
+                self.door.on_malformed(slot, reason)
                 self.closed.add(slot)
             elif slot not in self.admitted and size > STRANGER_BYTES_MAX and data[0] != 0x10:
                 self.closed.add(slot)
@@ -117,10 +123,17 @@ class PlainSide:
     def close(self, slot: int) -> None:
         self.closed.add(slot)
         if slot != self.current:
-            self.door.on_closed(slot)
+            self.door.on_closed(slot, NOW[1])
 
-    def admit(self, slot: int) -> None:
+    def admit(self, slot: int, protocol: int) -> None:
         self.admitted.add(slot)
+
+    def backlog(self, slot: int) -> int:
+        return 0
+
+    def call_when_drained(self, slot: int) -> None: ...
+
+    def invalidate_routes(self) -> None: ...
 
     def set_keepalive(self, slot: int, deadline_s: float) -> None:
         pass
@@ -141,11 +154,11 @@ class LaneSide:
     def __init__(self, rows: int = 4096, text_bytes: int = 1 << 20, batch_bytes_max: int = 1 << 20) -> None:
         self.keeper = Keeper(LIMITS, rows, text_bytes, batch_bytes_max)
         allowed = admission()
-        self.door = MqttDoor(allowed, self.keeper.journal)
+        self.door = make_door(allowed, self.keeper.journal)
         self.reactor = Reactor(
             self.keeper.journal,
             self.keeper,
-            Gate(allowed, self.door.user_of),
+            Gate(allowed, self.door.user_of, self.door.broker.has_listeners),
             self.door,
             lambda *moved: None,
             Options(packet_bytes_max=PACKET_BYTES_MAX),

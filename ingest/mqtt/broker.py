@@ -1,0 +1,403 @@
+"""The broker: sessions, and the way of a message from one client to the others.
+
+Everything is decided at once and in one thread. A message is matched, given to each subscriber's session, noted if
+any of these sessions is to survive a crash, and sent; the reactor lets the bytes go when the batch with the note is
+durable. Nothing here knows a packet's bytes but through ``packets``, nor reads a clock.
+
+A slow subscriber hurts itself only: QoS 0 is dropped while its socket is behind, QoS 1 and 2 wait in its outbox, up to
+a bound, and everything dropped is counted.
+"""
+
+import functools
+import heapq
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from ingest.mqtt import packets
+from ingest.mqtt.delivery import DELIVERIES_PER_NOTE, NOTE_BYTES, Counts, Deliveries, Link
+from ingest.mqtt.notebook import Notebook
+from ingest.mqtt.options import BrokerOptions
+from ingest.mqtt.outbox import Outbox, Outgoing
+from ingest.mqtt.packets import ReasonCode
+from ingest.mqtt.sessions import Connection, Namespace, Session
+from ingest.mqtt.subscriptions import Granted, Share, split_share
+from storage import notes
+from storage.notes import Message
+from storage.sessions import SavedBroker, SavedSession
+
+# What a delivery takes within a note.
+DELIVERY_BYTES: Final = 40
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerStatistics:
+    """What there is, and what happened since the start."""
+
+    sessions: int
+    durable_sessions: int
+    subscriptions: int
+    retained: int
+    queued: int
+    inflight: int
+    counts: Counts
+
+
+class Broker:
+    """All namespaces. ``link`` is set by whoever made both.
+
+    Args:
+        options: limits and policies.
+        notebook: where what must survive is written.
+    """
+
+    def __init__(self, options: BrokerOptions, notebook: Notebook) -> None:
+        self.options = options
+        self.notebook = notebook
+        self.counts = Counts()
+        self.deliveries = Deliveries(options, notebook, self.counts)
+        self._namespaces: dict[str, Namespace] = {}
+        self._next_session = 1
+        self._next_message = 1
+        self._timers: list[tuple[int, int, Session]] = []  # due, tie-breaker
+        self._tie = itertools.count()
+
+    @property
+    def link(self) -> Link:
+        """The reactor."""
+        return self.deliveries.link
+
+    @link.setter
+    def link(self, link: Link) -> None:
+        self.deliveries.link = link
+
+    def namespace(self, user_id: str, token: bytes) -> Namespace:
+        """The user's; made when it is first asked for."""
+        found = self._namespaces.get(user_id)
+        if found is None:
+            found = self._namespaces[user_id] = Namespace(user_id, token)
+        found.token = token
+        return found
+
+    def has_listeners(self, user_id: str, topic: bytes) -> bool:
+        """Whether anybody would get a message on this topic: then it is not for the lane."""
+        namespace = self._namespaces.get(user_id)
+        return namespace is not None and bool(namespace.tree.match(topic))
+
+    # ---- sessions
+
+    def open_session(
+        self,
+        namespace: Namespace,
+        connection: Connection,
+        client_id: bytes,
+        *,
+        is_clean: bool,
+        expiry_s: int,
+        at_us: int,
+    ) -> tuple[Session, bool]:
+        """The session of a client whose CONNECT is accepted, and whether it was there before.
+
+        An older connection of the same client id is closed first [MQTT-3.1.4-2].
+        """
+        session = namespace.sessions.get(client_id)
+        if session is not None and session.connection is not None:
+            self.counts.taken_over += 1
+            older = session.connection
+            self.close_session(session, at_us, has_will=True, comes_back=not is_clean)
+            self.disconnect(older, ReasonCode.SESSION_TAKEN_OVER)
+            session = namespace.sessions.get(client_id)
+        if session is not None and is_clean:
+            self._publish_will_due(session, at_us)
+            self._end(session, at_us)
+            session = None
+        is_present = session is not None
+        if session is None:
+            session = namespace.sessions[client_id] = Session(namespace, client_id)
+        session.connection = connection
+        session.expiry_s = expiry_s
+        session.will_due_us = 0
+        connection.session = session
+        if expiry_s and not session.number:
+            session.number, self._next_session = self._next_session, self._next_session + 1
+        if session.number:
+            opened = notes.SessionOpened(
+                session.number, namespace.user_id, client_id, expiry_s, connection.protocol, at_us
+            )
+            self.notebook.note(opened, at_us)
+        return session, is_present
+
+    def set_will(self, session: Session, will: Message | None, delay_s: int, at_us: int) -> None:
+        """What is to be published when the client goes without DISCONNECT; None for nothing."""
+        had_will, session.will, session.will_delay_s = session.will is not None, will, delay_s
+        if session.number and will is not None:
+            self.notebook.note(notes.WillSet(session.number, will, delay_s), at_us)
+        elif session.number and had_will:
+            self.notebook.note(notes.WillCleared(session.number), at_us)
+
+    def close_session(
+        self, session: Session, at_us: int, *, has_will: bool, comes_back: bool = False
+    ) -> None:
+        """The connection is gone. ``comes_back``: its client has connected already and goes on with it."""
+        assert session.connection is not None
+        session.connection.session = None
+        session.connection = None
+        session.closed_at_us = at_us
+        if not has_will and session.will is not None:
+            self.set_will(session, None, 0, at_us)
+        if session.will is not None:
+            delay_s = min(session.will_delay_s, session.expiry_s)
+            session.will_due_us = at_us + delay_s * 1_000_000
+            if delay_s == 0:
+                self._publish_will_due(session, at_us)
+            elif not comes_back:
+                self._set_timer(session.will_due_us, session)
+        if session.expiry_s == 0:
+            self._end(session, at_us)
+            return
+        self.notebook.note(notes.SessionClosed(session.number, session.expiry_s, at_us), at_us)
+        if session.expires_at_us and not comes_back:
+            self._set_timer(session.expires_at_us, session)
+
+    def room_to_close(self, session: Session) -> int:
+        """Bytes of notes that close_session may write, the will's deliveries included."""
+        if session.will is None:
+            return 2 * NOTE_BYTES if session.number else 0
+        return 4 * NOTE_BYTES + self.room_for(session.namespace, session.will)
+
+    def disconnect(self, connection: Connection, code: ReasonCode, reason: str = "") -> None:
+        """Close from our side; MQTT 5 is told why, in words if it wants them [MQTT-3.1.2-29]."""
+        if connection.protocol == 5:
+            words = (
+                {packets.Property.REASON_STRING: reason.encode()} if reason and connection.explains else {}
+            )
+            frame = packets.disconnect(code, words)
+            if connection.packet_bytes_max and len(frame) > connection.packet_bytes_max:
+                frame = packets.disconnect(code)
+            self.link.send(connection.slot, frame)
+        self.link.close(connection.slot)
+
+    def _end(self, session: Session, at_us: int) -> None:
+        """Forget the session."""
+        if session.subscriptions:
+            for text in list(session.subscriptions):
+                session.unsubscribe(text)
+            self.link.invalidate_routes()
+        session.namespace.sessions.pop(session.client_id, None)
+        session.outbox = None
+        if session.number:
+            self.notebook.note(notes.SessionEnded(session.number), at_us)
+            session.number = 0
+
+    # ---- time
+
+    def _set_timer(self, due_us: int, session: Session) -> None:
+        heapq.heappush(self._timers, (due_us, next(self._tie), session))
+
+    def tick(self, at_us: int) -> None:
+        """Delayed wills and sessions whose time is over."""
+        while self._timers and self._timers[0][0] <= at_us:
+            _, _, session = heapq.heappop(self._timers)
+            over = functools.partial(self._time_is_over, session)
+            self.notebook.when_there_is_room(self.room_to_close(session), over, at_us)
+
+    def _time_is_over(self, session: Session, at_us: int) -> None:
+        if session.connection is not None or session.namespace.sessions.get(session.client_id) is not session:
+            return
+        if session.will_due_us and session.will_due_us <= at_us:
+            self._publish_will_due(session, at_us)
+        if session.expires_at_us and session.expires_at_us <= at_us:
+            self.counts.expired_sessions += 1
+            self._end(session, at_us)
+
+    def _publish_will_due(self, session: Session, at_us: int) -> None:
+        """A session's end or its will's hour: publish the will if it is still owed."""
+        will, session.will_due_us = session.will, 0
+        if will is None:
+            return
+        self.set_will(session, None, 0, at_us)
+        self.publish(session.namespace, will, None, at_us)
+
+    # ---- subscriptions
+
+    def subscribe(
+        self, session: Session, subscription: packets.Subscription, identifier: int, at_us: int
+    ) -> tuple[Granted, bool]:
+        """Subscribe; how it was granted, and whether there was one to the same filter."""
+        granted = Granted(
+            subscription.qos, subscription.no_local, subscription.retain_as_published, identifier
+        )
+        existed = session.subscribe(subscription.filter, granted)
+        if session.number:
+            options = subscription.qos | subscription.no_local << 2 | subscription.retain_as_published << 3
+            self.notebook.note(
+                notes.Subscribed(session.number, subscription.filter, options, identifier), at_us
+            )
+        self.link.invalidate_routes()
+        return granted, existed
+
+    def send_retained(self, session: Session, text: bytes, granted: Granted, at_us: int) -> None:
+        """The retained messages of a new subscription [MQTT-3.3.1-6]; none for a shared one (5.0 section 4.8.2)."""
+        if split_share(text)[0]:
+            return
+        identifiers = (granted.identifier,) if granted.identifier else ()
+        for message in list(session.namespace.retained.matching(text)):
+            if message.expires_at_us and message.expires_at_us <= at_us:
+                continue
+            outgoing = Outgoing(message, 0, min(message.qos, granted.qos), True, identifiers)
+            # Where there is no room for a note, a crash forgets the delivery. The message itself is retained.
+            if session.number and outgoing.qos and self.notebook.has_room(outgoing.bytes + NOTE_BYTES):
+                outgoing.number, self._next_message = self._next_message, self._next_message + 1
+            self.deliveries.deliver(message, [(session, outgoing)], outgoing.number, at_us)
+
+    def unsubscribe(self, session: Session, text: bytes, at_us: int) -> bool:
+        """Whether there was a subscription to exactly this filter."""
+        if not session.unsubscribe(text):
+            return False
+        if session.number:
+            self.notebook.note(notes.Unsubscribed(session.number, text), at_us)
+        self.link.invalidate_routes()
+        return True
+
+    # ---- messages
+
+    def room_for(self, namespace: Namespace, message: Message) -> int:
+        """Bytes of notes that publishing it may take."""
+        matches = namespace.tree.match(message.topic)
+        size = len(message.topic) + len(message.payload) + len(message.properties)
+        room = NOTE_BYTES + size if message.retain else 0
+        if message.qos:
+            sessions = len(matches.direct) + len(matches.shares)
+            parts = 1 + sessions // DELIVERIES_PER_NOTE
+            room += DELIVERY_BYTES * sessions + parts * (NOTE_BYTES + size)
+        return room
+
+    def publish(self, namespace: Namespace, message: Message, origin: Session | None, at_us: int) -> int:
+        """Give it to everybody who has subscribed, and retain it if it says so; how many sessions it is for.
+
+        ``room_for`` bytes of room have been asked for.
+        """
+        if message.retain:
+            self._retain(namespace, message, at_us)
+        matches = namespace.tree.match(message.topic)
+        if not matches:
+            return 0
+        self.counts.relayed += 1
+        number = self._next_message
+        deliveries: list[tuple[Session, Outgoing]] = []
+        for session, grants in matches.direct.items():
+            outgoing = _outgoing(message, grants, session is origin)
+            if outgoing is not None:
+                deliveries.append((session, outgoing))
+        for share in matches.shares:
+            chosen = self._choose(share)
+            if chosen is not None:
+                outgoing = _outgoing(message, (chosen[1],), False)
+                assert outgoing is not None
+                deliveries.append((chosen[0], outgoing))
+        for session, outgoing in deliveries:
+            if outgoing.qos and session.number:
+                outgoing.number = number
+                self._next_message = number + 1
+        self.deliveries.deliver(message, deliveries, number, at_us)
+        return len(deliveries)
+
+    def _choose(self, share: Share[Session]) -> tuple[Session, Granted] | None:
+        """The member whose turn it is: one that is there and keeps up, else one that will come back."""
+        second = None
+        for session, granted in share.in_turn():
+            if session.connection is not None and not self.deliveries.is_behind(session.connection):
+                return session, granted
+            if second is None or (second[0].connection is None and session.connection is not None):
+                second = session, granted
+        return second
+
+    def _retain(self, namespace: Namespace, message: Message, at_us: int) -> None:
+        retained = namespace.retained
+        if not message.payload:
+            if retained.remove(message.topic):
+                self.notebook.note(notes.Retained(namespace.user_id, message.topic, None), at_us)
+            return
+        if retained.count >= self.options.retained_messages_max and retained.get(message.topic) is None:
+            self.counts.dropped_full += 1
+            return
+        retained.put(message)
+        self.notebook.note(notes.Retained(namespace.user_id, message.topic, message), at_us)
+
+    # ---- after a restart, and who asks
+
+    def load(self, saved: SavedBroker, token_of: Callable[[str], bytes | None], at_us: int) -> None:
+        """Everything as it was. Sessions that were connected have lost their connections now.
+
+        Args:
+            saved: what the notes came to.
+            token_of: a user's device token; None for a user who is gone.
+            at_us: now.
+        """
+        self._next_session, self._next_message = saved.next_session, saved.next_message
+        for each in saved.sessions:
+            token = token_of(each.user_id)
+            if token is not None:
+                self._load_session(self.namespace(each.user_id, token), each, at_us)
+        for user_id, _, message in saved.retained:
+            token = token_of(user_id)
+            if token is not None:
+                self.namespace(user_id, token).retained.put(message)
+
+    def _load_session(self, namespace: Namespace, saved: SavedSession, at_us: int) -> None:
+        session = namespace.sessions[saved.client_id] = Session(namespace, saved.client_id)
+        session.number, session.expiry_s = saved.session, saved.expiry_s
+        for text, options, identifier in saved.subscriptions:
+            session.subscribe(text, Granted(options & 3, bool(options & 4), bool(options & 8), identifier))
+        if saved.deliveries:
+            session.outbox = Outbox()
+        for number, message, qos, packet_id, received, retain, identifiers in saved.deliveries:
+            outgoing = Outgoing(message, number, qos, retain, identifiers)
+            outgoing.packet_id, outgoing.is_received = packet_id, received
+            assert session.outbox is not None
+            session.outbox.restore(outgoing)
+        for packet_id in saved.inbound:
+            session.take_inbound(packet_id)
+        session.closed_at_us = at_us if saved.connected else saved.closed_at_us
+        if saved.will is not None:
+            session.will, session.will_delay_s = saved.will
+            delay_s = min(session.will_delay_s, session.expiry_s)
+            session.will_due_us = max(1, session.closed_at_us + delay_s * 1_000_000)
+            self._set_timer(session.will_due_us, session)
+        if session.expires_at_us:
+            self._set_timer(session.expires_at_us, session)
+        if saved.connected:
+            closed = notes.SessionClosed(session.number, session.expiry_s, at_us)
+            self.notebook.when_there_is_room(
+                NOTE_BYTES, lambda now_us: self.notebook.note(closed, now_us), at_us
+            )
+
+    def statistics(self) -> BrokerStatistics:
+        sessions = [session for space in self._namespaces.values() for session in space.sessions.values()]
+        outboxes = [session.outbox for session in sessions if session.outbox is not None]
+        return BrokerStatistics(
+            len(sessions),
+            sum(session.number > 0 for session in sessions),
+            sum(len(session.subscriptions) for session in sessions),
+            sum(space.retained.count for space in self._namespaces.values()),
+            sum(len(outbox.waiting) for outbox in outboxes),
+            sum(len(outbox.inflight) for outbox in outboxes),
+            self.counts,
+        )
+
+
+def _outgoing(message: Message, grants: tuple[Granted, ...], is_origin: bool) -> Outgoing | None:
+    """The message as a session with these subscriptions gets it: once, at the highest QoS [MQTT-3.3.5-1]."""
+    if is_origin and any(granted.no_local for granted in grants):
+        grants = tuple(granted for granted in grants if not granted.no_local)
+        if not grants:
+            return None
+    if len(grants) == 1:
+        granted = grants[0]
+        qos, as_published = granted.qos, granted.retain_as_published
+    else:
+        qos = max(granted.qos for granted in grants)
+        as_published = any(granted.retain_as_published for granted in grants)
+    identifiers = tuple(granted.identifier for granted in grants if granted.identifier)
+    return Outgoing(message, 0, min(message.qos, qos), message.retain and as_published, identifiers)
