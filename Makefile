@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYX := $(wildcard */*.pyx */*.pxd */*/*.pyx */*/*.pxd)
 
-.PHONY: run test check lint build bench crash clean
+.PHONY: run test check lint build bench crash crash-broker clean
 
 run: build ## build what is needed and start the daemon on ./data
 	@$(BIN)/thingscale serve
@@ -26,6 +26,9 @@ bench: build ## ingest beside mosquitto, a null server and a naive one: a table 
 
 crash: build ## 200 trials of kill -9 under load
 	$(BIN)/python -m tests.crash.trial --trials 200
+
+crash-broker: build ## 200 trials of kill -9 with MQTT sessions: publishers and subscribers go on with theirs
+	$(BIN)/python -m tests.crash.broker_trial --trials 200
 
 build: $(VENV)/installed $(VENV)/compiled ## the virtual environment and the compiled modules
 

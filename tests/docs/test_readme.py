@@ -1,15 +1,13 @@
 """The README's walk through runs as printed, against a real daemon; its links lead somewhere."""
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.daemon import Daemon
+from tests.docs.walkthroughs import blocks_of, run_blocks
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -18,8 +16,7 @@ LINK = re.compile(r"\]\(([^)#]+)(#[^)]*)?\)")
 
 def blocks() -> list[str]:
     """The shell blocks of the walk through, in order."""
-    chapter = README.partition("## A walk through")[2].partition("\n## ")[0]
-    return re.findall(r"```sh\n(.*?)```", chapter, re.S)
+    return blocks_of(README.partition("## A walk through")[2].partition("\n## ")[0])
 
 
 def test_the_walk_through_runs_as_printed(tmp_path: Path) -> None:
@@ -28,18 +25,8 @@ def test_the_walk_through_runs_as_printed(tmp_path: Path) -> None:
     with Daemon(
         tmp_path / "data", THINGSCALE_LIMITS_CONNECTOR_PER_S="1", THINGSCALE_LIMITS_REST_PER_S="20"
     ) as daemon:
-        script = "set -e\n" + "\n".join(f"{block}\necho; echo ----" for block in blocks())
-        script = script.replace("127.0.0.1:8080", daemon.ready["http"])
-        script = script.replace(
-            "mosquitto_pub -h 127.0.0.1", f"mosquitto_pub -h 127.0.0.1 -p {daemon.port('mqtt')}"
-        )
-        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        done = subprocess.run(
-            ["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60,
-            env={**os.environ, "PATH": path},
-        )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    _, made, sent, read, published, health = done.stdout.split("----")[:6]
+        printed = run_blocks(blocks(), daemon, tmp_path)
+    _, made, sent, read, published, heard, health = printed
     assert '"channel_name":"Greenhouse"' in made
     assert '"device_id":"north-1"' in made
     assert sent.strip() == "OK"
@@ -53,6 +40,7 @@ def test_the_walk_through_runs_as_printed(tmp_path: Path) -> None:
     assert '"temp":20.166666666666668' in average
     assert '"files": 1' in published
     assert "north-1" in published
+    assert heard.strip() == '{"temp": 22.0}'
     assert '{"status":"ready"}' in health
     assert "thingscale_readings_stored_total" in health
 
