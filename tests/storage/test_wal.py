@@ -277,8 +277,7 @@ def test_any_history_of_crashes_loses_nothing_that_was_acknowledged(steps: list[
     sent = acknowledged = 0
     for step in steps:
         if step == "append":
-            log.append(sent, 150)
-            sent += 1
+            sent += log.append(sent, 150)
         elif step == "commit":
             if log.commit():
                 acknowledged = sent
