@@ -246,10 +246,17 @@ class Broker:
             if message.expires_at_us and message.expires_at_us <= at_us:
                 continue
             outgoing = Outgoing(message, 0, min(message.qos, granted.qos), True, identifiers)
-            # Where there is no room for a note, a crash forgets the delivery. The message itself is retained.
-            if session.number and outgoing.qos and self.notebook.has_room(outgoing.bytes + NOTE_BYTES):
-                outgoing.number, self._next_message = self._next_message, self._next_message + 1
-            self.deliveries.deliver(message, [(session, outgoing)], outgoing.number, at_us)
+            if session.number and outgoing.qos:
+                give = functools.partial(self._give_retained, session, outgoing)
+                self.notebook.when_there_is_room(outgoing.bytes + NOTE_BYTES, give, at_us)
+            else:
+                self.deliveries.deliver(message, [(session, outgoing)], 0, at_us)
+
+    def _give_retained(self, session: Session, outgoing: Outgoing, at_us: int) -> None:
+        if not session.number:
+            return  # it ended before there was room
+        outgoing.number, self._next_message = self._next_message, self._next_message + 1
+        self.deliveries.deliver(outgoing.message, [(session, outgoing)], outgoing.number, at_us)
 
     def unsubscribe(self, session: Session, text: bytes, at_us: int) -> bool:
         """Whether there was a subscription to exactly this filter."""
