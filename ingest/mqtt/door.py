@@ -107,18 +107,20 @@ class MqttDoor:
 
     def on_malformed(self, slot: int, reason: str) -> None:
         """The reactor could not even find the packet's end, or it announced too much; it closes by itself."""
-        connection = self._connections.get(slot)
         too_large = reason == "packet_bytes_max"
         code = ReasonCode.PACKET_TOO_LARGE if too_large else ReasonCode.MALFORMED_PACKET
         self._count_error(code)
-        if connection is not None and connection.session is not None and connection.protocol == 5:
-            self.link.send(slot, packets.disconnect(code))
+        self._say_why(slot, code)
 
     def on_timeout(self, slot: int) -> None:
         """Nothing came for one and a half keepalives; the reactor closes [MQTT-3.1.2-24]."""
+        self._say_why(slot, ReasonCode.KEEP_ALIVE_TIMEOUT)
+
+    def _say_why(self, slot: int, code: ReasonCode) -> None:
+        """To an MQTT 5 client whose connection the reactor is about to close."""
         connection = self._connections.get(slot)
         if connection is not None and connection.session is not None and connection.protocol == 5:
-            self.link.send(slot, packets.disconnect(ReasonCode.KEEP_ALIVE_TIMEOUT))
+            self.link.send(slot, packets.disconnect(code))
 
     def on_writable(self, slot: int, at_us: int) -> None:
         """The client's socket has taken everything: what waited for that goes on."""
@@ -153,7 +155,7 @@ class MqttDoor:
         self.broker.notebook.when_there_is_room(self.broker.room_to_close(session), close, at_us)
 
     def on_tick(self, at_us: int) -> None:
-        """Once a second, and whenever the batch has room again."""
+        """Once a second: what was put off, and what is due."""
         self.broker.notebook.catch_up(at_us)
         self.broker.tick(at_us)
 
@@ -197,10 +199,8 @@ class MqttDoor:
         self._count_error(error.code)
         if connection.session is not None:
             self.broker.disconnect(connection, error.code, error.reason)
-            return
-        if connection.protocol == 5:  # a CONNECT that could be read so far
-            self.link.send(connection.slot, packets.connack(5, error.code))
-        self.link.close(connection.slot)
+        else:
+            self.link.close(connection.slot)
 
     def _count_error(self, code: ReasonCode) -> None:
         self._protocol_errors[code.name] = self._protocol_errors.get(code.name, 0) + 1

@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from storage.notes import NEVER_EXPIRES_S
+
 # A session expiry interval that never ends (5.0 section 3.1.2.11.2).
-NEVER: Final = 0xFFFFFFFF
+NEVER: Final = NEVER_EXPIRES_S
 # Levels of a topic or filter. Trees are walked level by level.
 LEVELS_MAX: Final = 200
 CLIENT_ID_BYTES_MAX: Final = 1_024  # contract 2.3.2

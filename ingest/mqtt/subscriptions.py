@@ -11,7 +11,8 @@ from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
-SHARE: Final = b"$share/"
+from ingest.mqtt.packets import SHARE
+
 # Topics whose matches are remembered.
 REMEMBERED_MAX: Final = 4_096
 

@@ -8,18 +8,17 @@ with QoS 2; otherwise at least once; in the order of sending, by first arrivals.
     python -m tests.crash.broker_trial --trials 200 --seed 1
 """
 
-import argparse
 import contextlib
 import json
 import random
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from tests.crash.broker_clients import Line, Publisher, Subscriber, packet, text
+from tests.crash.trial import command
 from tests.daemon import Daemon
 
 WINDOW = 20
@@ -240,18 +239,5 @@ def run(trials: int, seed: int, directory: Path) -> dict[str, int]:
     return totals
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--trials", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=1)
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="thingscale-crash-") as directory:
-        began = time.monotonic()
-        totals = run(arguments.trials, arguments.seed, Path(directory))
-    print(json.dumps({**totals, "lost": 0, "doubled": 0, "seconds": round(time.monotonic() - began, 1)}))
-
-
 if __name__ == "__main__":
-    main()
+    command(__doc__, run)

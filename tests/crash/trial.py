@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -198,9 +199,10 @@ def run(trials: int, seed: int, directory: Path, lives: int = 10) -> dict[str, i
     return totals
 
 
-def main() -> None:
+def command(description: str | None, run: Callable[[int, int, Path], dict[str, int]]) -> None:
+    """The command line of a crash suite; ``run`` is given the number of trials, a seed and a directory."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
@@ -212,4 +214,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command(__doc__, run)
