@@ -1,100 +1,28 @@
 """The Stream service: range queries (contract 3.3, times as in 4)."""
 
 import json
-import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import trio
 from fastapi import APIRouter, Request, Response
 from starlette.types import Receive, Scope, Send
 
-from query.aggregate import TYPES, aggregate_rows
+from query.aggregate import aggregate_rows
 from query.errors import ApiError
 from query.newest import EVERYTHING
 from query.plan import Selection
 from query.ports import Backend
-from query.requests import channel_of, header, reply, user_of
+from query.requests import channel_of, reply, user_of
 from query.rows import ChannelRows, JsonRows, stream_rows
 from query.services.channel import last_update
-from query.times import TimeFormatError, parse_end, parse_time, zone_of
+from query.stream_request import StreamRequest, parse_request
 from storage.cover import TIME_MAX_US, TIME_MIN_US
 from storage.registry import Channel, User
 from storage.snapshot import Snapshot
 
-LAST = "last"
 # Replies that clients are still reading, for each query that may run: each holds two windows, some 100 MB.
 REPLIES_PER_QUERY = 2
-# Parameter of the URL -> header of the contract; the header counts if both are there.
-PARAMETERS = {
-    "start": "x-starttime",
-    "end": "x-endtime",
-    "limit": "x-pagelimit",
-    "sort": "x-pagesort",
-    "tag": "x-tagname",
-    "aggregate": "x-aggregate",
-    "device": "x-deviceid",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class StreamRequest:
-    """What a request asks for.
-
-    Attributes:
-        start_us, end_us: both inclusive; None for «the newest».
-        limit: how many of the newest.
-        aggregate: avg, sum, min, max, or None for rows.
-        tag, device: names, or None for all.
-    """
-
-    start_us: int
-    end_us: int | None
-    limit: int
-    descending: bool
-    aggregate: str | None
-    tag: str | None
-    device: str | None
-
-
-def parse_request(request: Request, user: User, page_rows_max: int) -> StreamRequest:
-    """Raises ApiError: BAD_TIME_FORMAT, BAD_PARAMETER, BAD_AGGREGATE."""
-    given = request.query_params
-    for name in given:
-        if name not in PARAMETERS:
-            raise ApiError("BAD_PARAMETER", f"{name}: no such parameter; there are {', '.join(PARAMETERS)}")
-
-    def ask(name: str) -> str | None:
-        return header(request, PARAMETERS[name]) or given.get(name) or None
-
-    aggregate = ask("aggregate")
-    if aggregate is not None and aggregate.strip().lower() not in TYPES:
-        raise ApiError("BAD_AGGREGATE", f"{aggregate!r} is not one of {', '.join(TYPES)}")
-    start, end = ask("start"), ask("end")
-    is_last = LAST in ((start or "").strip().lower(), (end or "").strip().lower())
-    if is_last and aggregate is not None:
-        raise ApiError("BAD_TIME_FORMAT", "an aggregate needs a range: X-STARTTIME and X-ENDTIME as times")
-    if end is None and not is_last:
-        raise ApiError("BAD_TIME_FORMAT", "X-ENDTIME is missing: a time, or last")
-    limit, sort = ask("limit") or "1", (ask("sort") or "asc").strip().lower()
-    if re.fullmatch(r"\s*0*[1-9][0-9]{0,17}\s*", limit) is None or int(limit) > page_rows_max:
-        raise ApiError("BAD_PARAMETER", f"X-PAGELIMIT: expected 1 .. {page_rows_max} ([query] page_rows_max)")
-    if sort not in ("asc", "desc"):
-        raise ApiError("BAD_PARAMETER", "X-PAGESORT: expected asc or desc")
-    zone = zone_of(user.locale)
-    try:
-        return StreamRequest(
-            start_us=TIME_MIN_US if start is None or is_last else parse_time(start, zone),
-            end_us=None if is_last or end is None else parse_end(end, zone),
-            limit=int(limit),
-            descending=sort == "desc",
-            aggregate=None if aggregate is None else aggregate.strip().lower(),
-            tag=ask("tag"),
-            device=ask("device"),
-        )
-    except TimeFormatError as error:
-        raise ApiError("BAD_TIME_FORMAT", str(error)) from None
 
 
 def selection_of(
@@ -102,16 +30,16 @@ def selection_of(
 ) -> Selection | None:
     """Names resolved to ids; None if nothing can be there."""
     tag = device = None
-    if asked.tag is not None:
-        number = backend.store.schema.tag_id(channel.id, asked.tag)
+    for name in asked.tags:
+        number = backend.store.schema.tag_id(channel.id, name)
         if number <= 0:
             return None
-        tag = asked.tag, number
-    if asked.device is not None:
-        known = backend.store.registry.device_by_name(user.user_id, asked.device)
+        tag = name, number
+    for name in asked.devices:
+        known = backend.store.registry.device_by_name(user.user_id, name)
         if known is None:
             return None
-        device = asked.device, known
+        device = name, known
     return Selection(*span, tag, device)
 
 
@@ -181,6 +109,7 @@ def routes(backend: Backend) -> APIRouter:
         return rows
 
     async def newest(channel: Channel, user: User, asked: StreamRequest) -> Response:
+        assert asked.limit is not None
         before, after = envelope(channel, user)
         span = EVERYTHING.start_us, EVERYTHING.end_us
         selection = selection_of(backend, user, channel, asked, span)
@@ -198,7 +127,7 @@ def routes(backend: Backend) -> APIRouter:
                     found = snapshot.columns, table
             backend.newest.keep(channel, selection, below_seq, asked.limit, table)
         columns, table = found
-        rows = JsonRows(columns, zone_of(user.locale), descending=asked.descending)
+        rows = JsonRows(columns, asked.zone, descending=asked.descending)
         return Response(before + b"".join(rows.pieces(table)) + after, media_type="application/json")
 
     def span_of(asked: StreamRequest) -> tuple[int, int]:
@@ -221,9 +150,7 @@ def routes(backend: Backend) -> APIRouter:
             return Response(before + after, media_type="application/json")
 
         def begin(rows: ChannelRows) -> tuple[Iterator[bytes], bytes, bytes]:
-            pieces = stream_rows(
-                rows, zone_of(user.locale), backend.engine.ahead, descending=asked.descending
-            )
+            pieces = stream_rows(rows, asked.zone, backend.engine.ahead, descending=asked.descending)
             return pieces, next(pieces, b""), next(pieces, b"")
 
         check_unread()
@@ -248,7 +175,7 @@ def routes(backend: Backend) -> APIRouter:
         return Pieces(before + first + second, pieces, after, backend.queries, close)
 
     async def aggregate(channel: Channel, user: User, asked: StreamRequest) -> Response:
-        assert asked.aggregate is not None
+        (wanted,) = asked.aggregates
         result: list[dict[str, Any]] = []
         selection = selection_of(backend, user, channel, asked, span_of(asked))
         if selection is not None and selection.start_us < selection.end_us:
@@ -256,11 +183,11 @@ def routes(backend: Backend) -> APIRouter:
                 with store.snapshot(channel, selection.start_us, selection.end_us) as snapshot:
                     rows = await rows_of(snapshot, selection)
                     found = await trio.to_thread.run_sync(
-                        aggregate_rows, rows, backend.engine, snapshot.published, asked.aggregate
+                        aggregate_rows, rows, backend.engine, snapshot.published, wanted
                     )
             if found.partials:
                 result.append({"_id": None, "value": found.value()})
-        return reply({**head_of(channel, user), "aggr_type": asked.aggregate, "result": result})
+        return reply({**head_of(channel, user), "aggr_type": wanted, "result": result})
 
     @router.get(
         "/v2/stream/{number}", summary="Datapoints of a channel: the newest, a range, or an aggregate"
@@ -270,7 +197,7 @@ def routes(backend: Backend) -> APIRouter:
         channel = channel_of(backend, user, number)
         asked = parse_request(request, user, backend.page_rows_max)
         began, _ = backend.now()
-        if asked.aggregate is not None:
+        if asked.aggregates:
             kind, answer = "aggregate", aggregate
         else:
             kind, answer = ("newest", newest) if asked.end_us is None else ("range", entries)

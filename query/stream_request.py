@@ -1,0 +1,257 @@
+"""What a request of the Stream service asks for: the contract's headers (3.3), the URL's parameters, what is accepted.
+
+Everything is a parameter of the URL; those that the contract knows as headers may come as such, and the header counts
+if both are there. Nothing here looks at data: channels, tags and devices stay names until the service resolves them.
+
+A parameter that takes several names may be repeated, or be a list with commas, or both; a name with a comma in it is
+written as in CSV, ``"a,b"``. A header holds one name, commas included.
+"""
+
+import csv
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from starlette.requests import Request
+
+from query.aggregate import TYPES
+from query.errors import ApiError
+from query.requests import header, is_true
+from query.times import TimeFormatError, parse_end, parse_time, zone_of
+from storage.cover import TIME_MIN_US
+from storage.registry import User
+
+LAST: Final = "last"
+
+# Parameter of the URL -> header of the contract.
+PARAMETERS: Final[Mapping[str, str | None]] = {
+    "start": "x-starttime",
+    "end": "x-endtime",
+    "limit": "x-pagelimit",
+    "sort": "x-pagesort",
+    "tag": "x-tagname",
+    "device": "x-deviceid",
+    "aggregate": "x-aggregate",
+    "channel": None,
+    "streams": None,
+    "zone": None,
+    "format": None,
+    "compression": None,
+    "cursor": None,
+    "per": None,
+    "meta": None,
+    "interval": None,
+    "fill": None,
+    "by": None,
+    "points": None,
+    "method": None,
+}
+# Known by name, but nobody answers them yet.
+NOT_YET: Final = (
+    "channel", "streams", "zone", "format", "compression", "cursor", "per", "meta", "interval", "fill", "by",
+    "points", "method",
+)  # fmt: skip
+
+
+class Format(Enum):
+    """What rows come back as; the value is the media type."""
+
+    JSON = "application/json"
+    NDJSON = "application/x-ndjson"
+    CSV = "text/csv"
+    ARROW = "application/vnd.apache.arrow.stream"
+    PARQUET = "application/vnd.apache.parquet"
+
+
+FORMATS: Final = {each.name.lower(): each for each in Format}
+# Texts are compressed on the way (Accept-Encoding, the better one first), the others inside (compression=).
+CODINGS: Final = ("zstd", "gzip")
+TEXT_FORMATS: Final = frozenset({Format.JSON, Format.NDJSON, Format.CSV})
+COMPRESSIONS: Final = ("zstd", "lz4")
+
+
+@dataclass(frozen=True, slots=True)
+class StreamRequest:
+    """What a request asks for; names are not resolved.
+
+    Attributes:
+        channels: numbers as the URL's ``channel`` has them; empty if the path names the channel.
+        start_us, end_us: both inclusive; end_us None for «the newest».
+        limit: how many of the newest, or rows of a page; None for all of a range.
+        tags, devices, streams: only these; empty is all.
+        zone: of times, in and out.
+        coding: what the reply is compressed with on the way, or None.
+        compression: of the buffers inside an Arrow reply, or None.
+        cursor: where the next page begins, as an earlier reply said.
+        is_per_device: the newest of each device.
+        with_meta: describe the streams.
+        aggregates: empty for rows.
+        interval, fill, by, points, method: as they were sent.
+    """
+
+    channels: tuple[str, ...]
+    start_us: int
+    end_us: int | None
+    limit: int | None
+    descending: bool
+    tags: tuple[str, ...]
+    devices: tuple[str, ...]
+    streams: tuple[str, ...]
+    zone: ZoneInfo
+    format: Format
+    coding: str | None
+    compression: str | None
+    cursor: str | None
+    is_per_device: bool
+    with_meta: bool
+    aggregates: tuple[str, ...]
+    interval: str | None
+    fill: str | None
+    by: str | None
+    points: str | None
+    method: str | None
+
+
+def parse_request(request: Request, user: User, page_rows_max: int) -> StreamRequest:
+    """Raises ApiError: BAD_TIME_FORMAT, BAD_PARAMETER, BAD_AGGREGATE."""
+    given = request.query_params
+    for name in given:
+        if name not in PARAMETERS or name in NOT_YET:
+            offered = ", ".join(each for each in PARAMETERS if each not in NOT_YET)
+            raise ApiError("BAD_PARAMETER", f"{name}: no such parameter; there are {offered}")
+
+    def ask(name: str) -> str | None:
+        field = PARAMETERS[name]
+        return (header(request, field) if field else None) or given.get(name) or None
+
+    def names(name: str) -> tuple[str, ...]:
+        field = PARAMETERS[name]
+        one = ask(name) if field else None
+        return (one,) if one else listed(given.getlist(name))
+
+    aggregates = _aggregates(ask("aggregate"))
+    zone = _zone(ask("zone"), user)
+    start_us, end_us = _span(ask("start"), ask("end"), zone, bool(aggregates))
+    shape = _format(ask("format"), request.headers.get("accept", ""))
+    coding = _coding(request.headers.get("accept-encoding", "")) if shape in TEXT_FORMATS else None
+    return StreamRequest(
+        channels=names("channel"),
+        start_us=start_us,
+        end_us=end_us,
+        limit=_limit(ask("limit"), end_us is None, page_rows_max),
+        descending=_one_of("sort", "X-PAGESORT", ask("sort") or "asc", ("asc", "desc")) == "desc",
+        tags=names("tag"),
+        devices=names("device"),
+        streams=names("streams"),
+        zone=zone,
+        format=shape,
+        coding=coding,
+        compression=_compression(ask("compression"), shape),
+        cursor=ask("cursor"),
+        is_per_device=ask("per") is not None and _one_of("per", "per", ask("per"), ("device",)) == "device",
+        with_meta=is_true(ask("meta")),
+        aggregates=aggregates,
+        interval=ask("interval"),
+        fill=ask("fill"),
+        by=ask("by"),
+        points=ask("points"),
+        method=ask("method"),
+    )
+
+
+def listed(texts: Sequence[str]) -> tuple[str, ...]:
+    """The names in lists with commas, each once, in order of appearance. Raises ApiError."""
+    try:
+        return tuple(dict.fromkeys(name for text in texts if text for name in next(csv.reader([text]))))
+    except csv.Error as error:
+        raise ApiError("BAD_PARAMETER", f"a list of names cannot be read: {error}") from None
+
+
+def _aggregates(text: str | None) -> tuple[str, ...]:
+    if text is None:
+        return ()
+    if text.strip().lower() not in TYPES:
+        raise ApiError("BAD_AGGREGATE", f"{text!r} is not one of {', '.join(TYPES)}")
+    return (text.strip().lower(),)
+
+
+def _zone(text: str | None, user: User) -> ZoneInfo:
+    try:
+        return zone_of(user.locale if text is None else text)
+    except (ValueError, OSError, KeyError):  # ZoneInfoNotFoundError is a KeyError
+        raise ApiError("BAD_PARAMETER", f"zone: {text!r} is not an IANA time zone") from None
+
+
+def _span(start: str | None, end: str | None, zone: ZoneInfo, is_aggregate: bool) -> tuple[int, int | None]:
+    is_last = LAST in ((start or "").strip().lower(), (end or "").strip().lower())
+    if is_last and is_aggregate:
+        raise ApiError("BAD_TIME_FORMAT", "an aggregate needs a range: X-STARTTIME and X-ENDTIME as times")
+    if is_last:
+        return TIME_MIN_US, None
+    if end is None:
+        raise ApiError("BAD_TIME_FORMAT", "X-ENDTIME is missing: a time, or last")
+    try:
+        return (TIME_MIN_US if start is None else parse_time(start, zone)), parse_end(end, zone)
+    except TimeFormatError as error:
+        raise ApiError("BAD_TIME_FORMAT", str(error)) from None
+
+
+def _limit(text: str | None, is_newest: bool, page_rows_max: int) -> int | None:
+    """A range has no limit: the contract's page limit is for the newest only; wrong ones are refused all the same."""
+    limit = text or "1"
+    if re.fullmatch(r"\s*0*[1-9][0-9]{0,17}\s*", limit) is None or int(limit) > page_rows_max:
+        raise ApiError("BAD_PARAMETER", f"X-PAGELIMIT: expected 1 .. {page_rows_max} ([query] page_rows_max)")
+    return int(limit) if is_newest else None
+
+
+def _one_of(name: str, shown: str, text: str | None, words: Sequence[str]) -> str:
+    word = (text or "").strip().lower()
+    if word not in words:
+        raise ApiError("BAD_PARAMETER", f"{shown}: expected {' or '.join(words)}")
+    return word
+
+
+def _format(text: str | None, accept: str) -> Format:
+    """``format=``, else the best of Accept that there is, else JSON (RFC 9110, 12.5.1: the server's choice)."""
+    if text is not None:
+        return FORMATS[_one_of("format", "format", text, tuple(FORMATS))]
+    weights = weighted(accept)
+    found = [each for each in Format if weights.get(each.value)]
+    wildcard = max(weights.get("*/*", 0.0), weights.get("application/*", 0.0))
+    best = max(found, key=lambda each: weights[each.value], default=Format.JSON)
+    return best if not found or weights[best.value] >= wildcard else Format.JSON
+
+
+def _coding(accept_encoding: str) -> str | None:
+    """The content coding to use (RFC 9110 section 12.5.3): none unless the client names one that we have."""
+    weights = weighted(accept_encoding)
+    if "x-gzip" in weights:
+        weights.setdefault("gzip", weights["x-gzip"])
+    best = max(CODINGS, key=lambda each: weights.get(each, 0.0))
+    return best if weights.get(best, 0.0) > 0 else None
+
+
+def _compression(text: str | None, shape: Format) -> str | None:
+    if text is None:
+        return None
+    word = _one_of("compression", "compression", text, COMPRESSIONS)
+    if shape is not Format.ARROW:
+        raise ApiError("BAD_PARAMETER", "compression: is for format=arrow; texts follow Accept-Encoding")
+    return word
+
+
+def weighted(field: str) -> dict[str, float]:
+    """The members of an Accept or Accept-Encoding field with their weights; what cannot be read is left out."""
+    found: dict[str, float] = {}
+    for member in field.lower().split(","):
+        name, *parameters = (part.strip() for part in member.split(";"))
+        weight = 1.0
+        for parameter in parameters:
+            if re.fullmatch(r"q=[01](\.\d{0,3})?", parameter):
+                weight = min(float(parameter[2:]), 1.0)
+        if name:
+            found[name] = max(weight, found.get(name, 0.0))
+    return found
