@@ -10,7 +10,7 @@ from typing import Final
 
 from storage.disk import DiskFullError
 from storage.kinds import Refusal
-from storage.registry import DeviceLimitError, Registry, RegistryBusyError, User
+from storage.registry import DeviceLimitError, Registry, RegistryBusyError, UnknownError, User
 
 DEVICE_ID_BYTES_MAX: Final = 128
 # Devices whose last post is remembered. The oldest is forgotten first, and then posts one time more than it might.
@@ -120,6 +120,8 @@ class Admission:
                 self._registry.provision_device(user_id, name, at_us)
             except DeviceLimitError:
                 return Refusal.MAX_DEVICE_REACH
+            except UnknownError:  # the user was deleted a moment ago
+                return Refusal.AUTH_REQUIRED
             except (DiskFullError, RegistryBusyError):
                 return Refusal.UNAVAILABLE
             return Refusal.NEW_DEVICE_FOUND

@@ -21,7 +21,7 @@ from storage.hot import hot_path, write_hot
 from storage.journal import Journal, Limits, Passengers, State
 from storage.publish import Publisher
 from storage.recovery import Recovered, recover
-from storage.registry import Channel, Registry
+from storage.registry import Channel, Registry, RegistryLimits
 from storage.ring import Ring
 from storage.schema import Schema
 from storage.sessions import SessionStore
@@ -44,7 +44,7 @@ class StoreOptions:
     ring_text_bytes: int
     batch_bytes_max: int
     part_rows_max: int
-    devices_per_user_max: int
+    registry: RegistryLimits
     limits: Limits
     wal: WalOptions
 
@@ -66,9 +66,9 @@ class Store:
     def __init__(self, data: Path, options: StoreOptions, disk: Disk) -> None:
         """Use ``Store.open``."""
         self._disk = disk
-        self.registry = Registry(data / "registry.sqlite3", options.devices_per_user_max)
+        self.registry = Registry(data / "registry.sqlite3", options.registry)
         # The worker's own connection: SQLite's belong to one thread at a time.
-        self._names = Registry(data / "registry.sqlite3", options.devices_per_user_max)
+        self._names = Registry(data / "registry.sqlite3", options.registry)
         self.sessions = SessionStore.open(data / "sessions.sqlite3")
         self.catalog = Catalog.open(data, self._disk)
         self.schema = Schema()

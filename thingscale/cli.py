@@ -28,6 +28,7 @@ from storage.registry import (
 )
 from storage.sessions import SessionsFormatError
 from storage.wal import CorruptRecordError
+from thingscale import accounts
 from thingscale.config import SETTINGS, Config, ConfigError, load
 from thingscale.control import call
 
@@ -57,9 +58,8 @@ def configuration(file: Path | None, data: Path | None, **flags: Any) -> Config:
 
 def open_registry(config: Config) -> Registry:
     try:
-        config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return Registry(config.data / "registry.sqlite3", config["limits.devices_per_user_max"])
-    except (OSError, RegistryFormatError) as error:
+        return accounts.open_registry(config)
+    except (OSError, RegistryFormatError, InUseByProcessError) as error:
         fail(error)
 
 

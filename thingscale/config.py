@@ -82,6 +82,8 @@ SETTINGS: Final = (
     Setting("limits.connector_per_s", 1.0, "posts per second and device; 0 is no limit"),
     Setting("limits.rest_per_s", 20.0, "REST requests per second and API token; 0 is no limit"),
     Setting("limits.devices_per_user_max", 100_000, "devices of one user", least=1),
+    Setting("limits.channels_per_user_max", 10_000, "channels of one user", least=1),
+    Setting("limits.events_per_user_max", 1_000, "events of one user", least=1),
     Setting("limits.payload_bytes_max", 65_536, "bytes of one reading", least=1, most=4 * MIB),
     Setting("limits.json_depth_max", 32, "containers within containers", least=1, most=1_000),
     Setting("limits.key_bytes_max", 256, "bytes of a stream's name", least=1, most=65_536),

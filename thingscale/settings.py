@@ -8,6 +8,7 @@ from query.engine import EngineOptions
 from storage.journal import Limits
 from storage.store import StoreOptions
 from storage.wal import WalOptions
+from thingscale.accounts import registry_limits
 from thingscale.config import Config
 
 # Descriptors that clients never get, or half of all where there are few: log, SQLite, Parquet files, queries.
@@ -74,7 +75,7 @@ def store_options(config: Config) -> StoreOptions:
         ring_text_bytes=config["storage.ring_text_bytes"],
         batch_bytes_max=config["storage.batch_bytes_max"],
         part_rows_max=config["storage.part_rows_max"],
-        devices_per_user_max=config["limits.devices_per_user_max"],
+        registry=registry_limits(config),
         limits=limits,
         wal=wal,
     )

@@ -8,7 +8,7 @@ from query.errors import ApiError
 from query.ports import Backend
 from query.requests import channel_of, header, is_true, number_of_channel, object_of, reply, user_of
 from query.times import format_time, zone_of
-from storage.registry import Channel, FieldError, InUseError, User
+from storage.registry import Channel, ChannelLimitError, FieldError, InUseError, User
 from storage.store import Store
 
 TAG_BYTES_MAX = 255
@@ -109,6 +109,8 @@ def routes(backend: Backend) -> APIRouter:
                     registry.put_tag_name(channel.id, tag, name or channel.channel_name)
         except InUseError as error:
             raise ApiError("CHANNEL_INUSE", str(error)) from None
+        except ChannelLimitError as error:
+            raise ApiError("MAX_CHANNEL_REACH", str(error)) from None
         except FieldError as error:
             raise ApiError("BAD_JSON_FORMAT", str(error)) from None
         backend.on_registry_change()

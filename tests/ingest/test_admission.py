@@ -8,7 +8,7 @@ import pytest
 
 from ingest.admission import DEVICE_ID_BYTES_MAX, Admission, RateLimiter, Route, text_of
 from storage.kinds import Refusal
-from storage.registry import Registry
+from storage.registry import Registry, RegistryLimits
 
 AT_US = 1_700_000_000_000_000
 TAG_BYTES_MAX = 16
@@ -42,7 +42,7 @@ class House:
 
 @pytest.fixture
 def house(tmp_path: Path) -> Iterator[House]:
-    registry = Registry(tmp_path / "registry.sqlite3", devices_per_user_max=3)
+    registry = Registry(tmp_path / "registry.sqlite3", RegistryLimits(devices_per_user_max=3))
     user = registry.add_user(AT_US)
     channel = registry.add_channel(user.user_id, 1)
     admission = Admission(registry, RateLimiter(1.0), TAG_BYTES_MAX)

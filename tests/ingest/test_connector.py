@@ -9,7 +9,7 @@ import trio.testing
 
 from ingest.connector import PATHS, Message
 from storage.kinds import PayloadKind, Refusal
-from storage.registry import Registry
+from storage.registry import Registry, RegistryLimits
 from tests.ingest.connector_house import AT_US, PAYLOAD_BYTES_MAX, House, body_of
 
 JSON, FORM = PayloadKind.JSON, PayloadKind.FORM
@@ -99,7 +99,7 @@ async def test_every_refusal_of_admission_is_answered_and_counted(house: House) 
     registry, user_id = house.registry, house.user_id
     registry.add_device(user_id, "unmapped", AT_US, enabled=True)
     registry.add_device(user_id, "disabled", AT_US, channel=house.channel)
-    registry.devices_per_user_max = 4
+    registry.limits = RegistryLimits(devices_per_user_max=4)
     rows = [
         (house.headers(x_devicetoken=b"wrong"), 401, Refusal.AUTH_REQUIRED),
         ([(b"x-deviceid", b"d1")], 401, Refusal.AUTH_REQUIRED),

@@ -24,6 +24,7 @@ from storage.catalog import Cursor
 from storage.cover import DAY_US
 from storage.journal import FULL, Limits
 from storage.kinds import PayloadKind
+from storage.registry import RegistryLimits
 from storage.store import Store, StoreOptions
 from storage.wal import WalOptions
 from tests.query.fake_clients import FakeClients
@@ -36,7 +37,7 @@ MIB: Final = 1 << 20
 
 def options(ring_rows: int) -> StoreOptions:
     wal = WalOptions(4 * MIB, 1, MIB, "os")
-    return StoreOptions(ring_rows, 8 * ring_rows, MIB, MIB // 2, 1_000_000, 100, Limits(), wal)
+    return StoreOptions(ring_rows, 8 * ring_rows, MIB, MIB // 2, 1_000_000, RegistryLimits(), Limits(), wal)
 
 
 @dataclass(frozen=True)

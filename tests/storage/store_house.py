@@ -32,7 +32,7 @@ from storage.notes import (
     SessionOpened,
     encode_note,
 )
-from storage.registry import Registry
+from storage.registry import Registry, RegistryLimits
 from storage.snapshot import Snapshot
 from storage.store import Store, StoreOptions
 from storage.wal import WalOptions
@@ -48,7 +48,7 @@ OPTIONS = StoreOptions(
     ring_text_bytes=1 << 14,
     batch_bytes_max=960,
     part_rows_max=20,
-    devices_per_user_max=10,
+    registry=RegistryLimits(devices_per_user_max=10),
     limits=Limits(payload_bytes_max=400),
     wal=WalOptions(segment_bytes=3072, spare_segments=1, record_bytes_max=1024),
 )

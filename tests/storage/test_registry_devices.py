@@ -18,6 +18,7 @@ from storage.registry import (
     FieldError,
     InUseError,
     Registry,
+    RegistryLimits,
     UnknownError,
 )
 
@@ -34,7 +35,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def registry(path: Path) -> Iterator[Registry]:
-    registry = Registry(path, devices_per_user_max=3)
+    registry = Registry(path, RegistryLimits(devices_per_user_max=3))
     yield registry
     registry.close()
 
@@ -190,7 +191,7 @@ class RegistryMachine(RuleBasedStateMachine):
         super().__init__()
         self.directory = TemporaryDirectory()
         path = Path(self.directory.name) / "registry.sqlite3"
-        self.both = [Registry(path, 3), Registry(path, 3)]
+        self.both = [Registry(path, RegistryLimits(3)), Registry(path, RegistryLimits(3))]
         self.user = self.both[0].add_user(AT_US).user_id
         self.both[1].poll()
         self.devices: dict[str, tuple[bool, int | None]] = {}  # enabled, number of its channel

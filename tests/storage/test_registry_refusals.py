@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from storage import registry as module
 from storage.registry import DEVICE_TEXTS, FieldError, Registry, RegistryBusyError, UnknownError, User
+from storage.registry import file as module
 
 AT_US = 1_700_000_000_000_000
 HALF = "a\ud800"

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from storage import registry
+from storage.registry import file
 from tests.thingscale.commands import done, refused
 
 
 @pytest.fixture(autouse=True)
 def _locked(data: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     done("user", "add", "--data", data)
-    monkeypatch.setattr(registry, "BUSY_MS", 20)
+    monkeypatch.setattr(file, "BUSY_MS", 20)
     database = sqlite3.connect(data / "registry.sqlite3", isolation_level=None)
     database.execute("BEGIN IMMEDIATE")
     yield

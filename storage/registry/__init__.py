@@ -1,0 +1,39 @@
+"""The registry: users and what is theirs, in one SQLite file that the daemon and the command line share.
+
+``file`` is the connection, ``tables`` the schema and its upgrades; each noun has a module, and ``Registry`` is all of
+them.
+"""
+
+from storage.registry.audit import Audit, AuditRow
+from storage.registry.channels import CHANNEL_NUMBER_MAX, STREAM_TEXTS, Channel, StreamDescription
+from storage.registry.devices import DEVICE_TEXTS, Device
+from storage.registry.events import EVENT_TEXTS, NOTIFY_TYPES, OPERATORS, Event, Events
+from storage.registry.fields import (
+    TEXT_BYTES_MAX,
+    ChannelLimitError,
+    DeviceLimitError,
+    EventLimitError,
+    FieldError,
+    InUseError,
+    LimitError,
+    RegistryBusyError,
+    RegistryFormatError,
+    RegistryOutdatedError,
+    UnknownError,
+)
+from storage.registry.file import RegistryLimits
+from storage.registry.tables import FORMAT
+from storage.registry.tokens import OVERLAP_S_MAX, WHICH, AdminToken, PreviousToken, Tokens
+from storage.registry.users import QUOTAS, USER_TEXTS, Quotas, User
+
+__all__ = [
+    "CHANNEL_NUMBER_MAX", "DEVICE_TEXTS", "EVENT_TEXTS", "FORMAT", "NOTIFY_TYPES", "OPERATORS", "OVERLAP_S_MAX",
+    "QUOTAS", "STREAM_TEXTS", "TEXT_BYTES_MAX", "USER_TEXTS", "WHICH", "AdminToken", "AuditRow", "Channel",
+    "ChannelLimitError", "Device", "DeviceLimitError", "Event", "EventLimitError", "FieldError", "InUseError",
+    "LimitError", "PreviousToken", "Quotas", "Registry", "RegistryBusyError", "RegistryFormatError",
+    "RegistryLimits", "RegistryOutdatedError", "StreamDescription", "UnknownError", "User",
+]  # fmt: skip
+
+
+class Registry(Events, Tokens, Audit):
+    """One connection to registry.sqlite3, with everything that is in it. Used by one thread at a time."""
