@@ -105,6 +105,7 @@ cdef enum:
     HTTP_REQUEST_BYTES_MAX = 4096   # the lane's head limit, besides the body
     REFUSALS = 32
     TOPIC_BYTES_CACHED_MAX = 512
+    PUBACK_BYTES_MAX = 129          # its remaining length is one byte
     CHOOSY_AFTER_DS = 10            # a commit that is slow is no reason yet
     LISTENER = 0xFFFFFFFF
 
@@ -132,6 +133,7 @@ cdef struct Connection:
     uint32_t tag_bytes
     uint32_t pending            # replies in the arenas
     uint32_t pending_bytes
+    uint32_t words_bytes_max    # MQTT 5: the longest PUBACK that may have a reason string, 0 for none
     uint8_t* rest               # input that is not a whole packet yet
     uint32_t rest_bytes
     uint32_t rest_size
@@ -228,14 +230,13 @@ cdef class Reactor:
     cdef uint64_t accepted_mqtt, accepted_http, closed, handed_over, refused_connections, mqtt_stored, http_stored
     cdef uint64_t mqtt_received, http_received, bytes_received, bytes_sent, declined, stalls, timeouts, overflows, turns
     cdef uint64_t[REFUSALS] mqtt_refusals, http_refusals
-    cdef uint8_t[REFUSALS] mqtt_reasons
+    cdef list puback_tails          # by refusal: what follows the packet id in MQTT 5 (without words, with them)
     cdef list http_replies          # by refusal (0 is 200): (keep-alive bytes, closing bytes)
 
     def __cinit__(self, Journal journal, *args, **kwargs):
         memset(&self.arenas[0], 0, sizeof(self.arenas))
         memset(&self.mqtt_refusals[0], 0, sizeof(self.mqtt_refusals))
         memset(&self.http_refusals[0], 0, sizeof(self.http_refusals))
-        memset(&self.mqtt_reasons[0], 0x80, sizeof(self.mqtt_reasons))
         self.outer = self.clients = -1
         self.buffer = <uint8_t*>malloc(2 * RECV_BYTES)
         self.direct_size = 65536
@@ -277,6 +278,7 @@ cdef class Reactor:
         self.mqtt_max = options.mqtt_connections_max
         self.http_max = options.http_connections_max
         self.http_replies = []
+        self.puback_tails = [(b"\x80", b"\x80")] * REFUSALS
         self.outer = epoll_create1(EPOLL_CLOEXEC)
         self.clients = epoll_create1(EPOLL_CLOEXEC)
         if self.outer < 0 or self.clients < 0:
@@ -929,8 +931,9 @@ cdef class Reactor:
 
     cdef int finish_publish(self, uint32_t slot, Publish* packet, int64_t answer) except -2:
         """Count and acknowledge: a refused reading is acknowledged too (contract 2.3.4), or the client never stops."""
-        cdef uint8_t[5] puback
+        cdef uint8_t[PUBACK_BYTES_MAX] puback
         cdef uint32_t length = 4
+        cdef bytes tail
         self.mqtt_received += 1
         if answer >= 0:
             self.mqtt_stored += 1
@@ -940,7 +943,12 @@ cdef class Reactor:
         if packet.qos1:
             puback[0], puback[1], puback[2], puback[3] = 0x40, 2, packet.packet_id[0], packet.packet_id[1]
             if answer < 0 and self.connections[slot].flags & SPEAKS_5:
-                puback[1], puback[4], length = 3, self.mqtt_reasons[-answer], 5
+                brief, tail = self.puback_tails[-answer]
+                if length + len(tail) > self.connections[slot].words_bytes_max:
+                    tail = brief
+                memcpy(&puback[4], <const char*>tail, len(tail))
+                length += <uint32_t>len(tail)
+                puback[1] = <uint8_t>(length - 2)
             self.reply(slot, puback, length, answer >= 0)
         return 1
 
@@ -1259,9 +1267,10 @@ cdef class Reactor:
         """Close after this much silence; 0 is for ever."""
         self.connections[slot].patience_ds = <uint32_t>(deadline_s * 10)
 
-    def admit(self, uint32_t slot, int protocol=4):
-        """CONNECT was accepted: the lane is on."""
+    def admit(self, uint32_t slot, int protocol=4, uint32_t words_bytes_max=0):
+        """CONNECT was accepted: the lane is on. words_bytes_max: the longest PUBACK that may have a reason string."""
         self.connections[slot].flags |= ADMITTED | (SPEAKS_5 if protocol == 5 else 0)
+        self.connections[slot].words_bytes_max = words_bytes_max
 
     def peer(self, uint32_t slot):
         """The client's address, empty when it is gone."""
@@ -1294,10 +1303,11 @@ cdef class Reactor:
         """Index 0 is for stored, n for Refusal n: (bytes for keep-alive, bytes before a close)."""
         self.http_replies = list(replies)
 
-    def set_mqtt_reasons(self, reasons):
-        """Index n is the MQTT 5 reason code for Refusal n."""
-        for refusal, reason in enumerate(reasons):
-            self.mqtt_reasons[<int>refusal] = reason
+    def set_puback_tails(self, tails):
+        """Index n is what MQTT 5 is told of Refusal n behind the packet id: (reason code, the same with words)."""
+        if max(len(tail) for pair in tails for tail in pair) > PUBACK_BYTES_MAX - 4:
+            raise ValueError(f"a PUBACK is longer than {PUBACK_BYTES_MAX} bytes")
+        self.puback_tails = list(tails)
 
     def set_on_completed(self, callback):
         """Called with the commit's Completed after its replies were queued."""

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from ingest.durability import Durability
 from ingest.mqtt.broker import Broker
-from ingest.mqtt.reasons import ReasonCode
+from ingest.mqtt.sentences import Why
 from ingest.mqtt.sessions import Namespace
 from query.ports import LiveSession
 from storage.notes import Message
@@ -55,7 +55,7 @@ class Clients:
         session = self._namespace(user_id).sessions.get(client_id.encode())
         if session is None or session.connection is None:
             return False
-        self._broker.disconnect(session.connection, ReasonCode.ADMINISTRATIVE_ACTION)
+        self._broker.disconnect(session.connection, Why.SENT_AWAY.code, Why.SENT_AWAY.words)
         return True
 
     async def publish(self, user_id: str, topic: bytes, payload: bytes, qos: int) -> bool:

@@ -28,6 +28,7 @@ from ingest.loop import drain, run_reactor, run_ticks
 from ingest.mqtt.broker import Broker
 from ingest.mqtt.door import MqttDoor
 from ingest.mqtt.notebook import Notebook
+from ingest.mqtt.sentences import puback_tails
 from ingest.reactor import Reactor
 from ingest.refusals import REASONS, http_replies
 from ingest.transports import Stacked, TlsTransport, Transport, WebSocketTransport
@@ -39,7 +40,6 @@ from storage.commit import CommitFailedError, Completed, GroupCommit
 from storage.committer import Committer
 from storage.disk import DiskFullError
 from storage.journal import State
-from storage.kinds import Refusal
 from storage.lock import DirectoryLock
 from storage.store import NOTES_MAX, Store
 from thingscale.clients import Clients
@@ -141,7 +141,7 @@ class Daemon:
             now()[0],
         )
         self.door.link = self.reactor
-        self.reactor.set_mqtt_reasons([0, *(REASONS[Refusal(n)] for n in range(1, len(Refusal) + 1))])
+        self.reactor.set_puback_tails(puback_tails(REASONS))
         self.broker.load(saved, self.token_of, now()[1])
         self.durability = Durability(store.journal, self.reactor, now)
         self.reactor.set_on_completed(self.on_completed)

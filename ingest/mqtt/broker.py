@@ -20,7 +20,8 @@ from ingest.mqtt.delivery import DELIVERIES_PER_NOTE, NOTE_BYTES, Counts, Delive
 from ingest.mqtt.notebook import Notebook
 from ingest.mqtt.options import BrokerOptions
 from ingest.mqtt.outbox import Outbox, Outgoing
-from ingest.mqtt.packets import ReasonCode
+from ingest.mqtt.reasons import ReasonCode
+from ingest.mqtt.sentences import Why, explained
 from ingest.mqtt.sessions import Connection, Namespace, Session
 from ingest.mqtt.subscriptions import Granted, Share, split_share
 from storage import notes
@@ -106,7 +107,7 @@ class Broker:
             self.counts.taken_over += 1
             older = session.connection
             self.close_session(session, at_us, has_will=True, comes_back=not is_clean)
-            self.disconnect(older, ReasonCode.SESSION_TAKEN_OVER)
+            self.disconnect(older, Why.TAKEN_OVER.code, Why.TAKEN_OVER.words)
             session = namespace.sessions.get(client_id)
         if session is not None and is_clean:
             self._publish_will_due(session, at_us)
@@ -166,16 +167,11 @@ class Broker:
             return 2 * NOTE_BYTES if session.number else 0
         return 4 * NOTE_BYTES + self.room_for(session.namespace, session.will)
 
-    def disconnect(self, connection: Connection, code: ReasonCode, reason: str = "") -> None:
-        """Close from our side; MQTT 5 is told why, in words if it wants them [MQTT-3.1.2-29]."""
+    def disconnect(self, connection: Connection, code: ReasonCode, words: str) -> None:
+        """Close from our side; MQTT 5 is told why."""
         if connection.protocol == 5:
-            words = (
-                {packets.Property.REASON_STRING: reason.encode()} if reason and connection.explains else {}
-            )
-            frame = packets.disconnect(code, words)
-            if connection.packet_bytes_max and len(frame) > connection.packet_bytes_max:
-                frame = packets.disconnect(code)
-            self.link.send(connection.slot, frame)
+            answer = functools.partial(packets.disconnect, code)
+            self.link.send(connection.slot, explained(connection, answer, words))
         self.link.close(connection.slot)
 
     def _end(self, session: Session, at_us: int) -> None:

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from ingest.mqtt import packets
 from ingest.mqtt.options import CLIENT_ID_BYTES_MAX, CLIENT_ID_BYTES_STRICT, NEVER, BrokerOptions
-from ingest.mqtt.packets import Property, ReasonCode
+from ingest.mqtt.packets import Property
+from ingest.mqtt.sentences import Why
 
 # What 5.0 assumes when a client says nothing (section 3.1.2.11.3).
 RECEIVE_MAX_DEFAULT: Final = 65_535
@@ -23,42 +24,46 @@ class Accepted:
         expiry_s: how long the session outlives it.
         keepalive_s: enforced; 0 is none.
         receive_max: messages that the client lets be in flight.
-        packet_bytes_max: the longest packet that it takes; 0 for any.
         alias_max: topic aliases that it takes.
         will_delay_s: between the connection's end and the will.
-        explains: whether it wants reason strings.
     """
 
     expiry_s: int
     keepalive_s: int
     receive_max: int
-    packet_bytes_max: int
     alias_max: int
     will_delay_s: int
-    explains: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
     """Why not."""
 
-    reason: ReasonCode
+    why: Why
+
+
+def wishes(connect: packets.Connect) -> tuple[bool, int]:
+    """Whether the client wants reason strings, and the longest packet that it takes, 0 for any; refused or not."""
+    asked = connect.properties
+    return bool(asked.get(Property.REQUEST_PROBLEM_INFORMATION, 1)), asked.get(
+        Property.MAXIMUM_PACKET_SIZE, 0
+    )
 
 
 def judge(connect: packets.Connect, options: BrokerOptions) -> Accepted | Refused:
     """What the packet itself permits."""
     if connect.protocol is None:
-        return Refused(ReasonCode.UNSUPPORTED_PROTOCOL_VERSION)
+        return Refused(Why.UNSUPPORTED_VERSION)
     asked = connect.properties
     if Property.AUTHENTICATION_METHOD in asked:
-        return Refused(ReasonCode.BAD_AUTHENTICATION_METHOD)
+        return Refused(Why.AUTHENTICATION_METHOD)
     if not _is_client_id_good(connect, options):
-        return Refused(ReasonCode.CLIENT_ID_NOT_VALID)
+        return Refused(Why.CLIENT_ID)
     if connect.will is not None:
         if connect.will.retain and not options.retained_messages_max:
-            return Refused(ReasonCode.RETAIN_NOT_SUPPORTED)
+            return Refused(Why.WILL_RETAIN)
         if connect.will.qos > options.qos_max:
-            return Refused(ReasonCode.QOS_NOT_SUPPORTED)
+            return Refused(Why.WILL_QOS)
     if connect.protocol == 5:
         expiry_s = asked.get(Property.SESSION_EXPIRY_INTERVAL, 0)
     else:
@@ -68,10 +73,8 @@ def judge(connect: packets.Connect, options: BrokerOptions) -> Accepted | Refuse
         expiry_s=min(expiry_s, options.session_expiry_s_max),
         keepalive_s=_keepalive_s(connect, options),
         receive_max=asked.get(Property.RECEIVE_MAXIMUM, RECEIVE_MAX_DEFAULT),
-        packet_bytes_max=asked.get(Property.MAXIMUM_PACKET_SIZE, 0),
         alias_max=asked.get(Property.TOPIC_ALIAS_MAXIMUM, 0),
         will_delay_s=0 if will is None else will.properties.get(Property.WILL_DELAY_INTERVAL, 0),
-        explains=bool(asked.get(Property.REQUEST_PROBLEM_INFORMATION, 1)),
     )
 
 

@@ -7,6 +7,7 @@ the batch that holds its note.
 
 from collections import deque
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Protocol
 
 from ingest.mqtt import packets
@@ -14,6 +15,7 @@ from ingest.mqtt.notebook import Notebook
 from ingest.mqtt.options import BrokerOptions
 from ingest.mqtt.outbox import Outbox, Outgoing
 from ingest.mqtt.packets import Property, ReasonCode
+from ingest.mqtt.sentences import Why, explained
 from ingest.mqtt.sessions import Connection, Session
 from storage import notes
 from storage.notes import Message
@@ -206,8 +208,10 @@ class Deliveries:
                     if outgoing.number:
                         self._notebook.note(notes.Received(session.number, outgoing.number), at_us)
             # Also for an id that is not known: the client is told to let go of it [MQTT-4.3.3-1].
-            reason = ReasonCode.PACKET_ID_NOT_FOUND if is_unknown else ReasonCode.SUCCESS
-            self._send(connection, packets.acknowledgement(connection.protocol, 6, packet_id, reason))
+            why = Why.PACKET_ID if is_unknown else None
+            code = ReasonCode.SUCCESS if why is None else why.code
+            answer = partial(packets.acknowledgement, connection.protocol, 6, packet_id, code)
+            self._send(connection, explained(connection, answer, "" if why is None else why.words))
             return None
         if is_unknown:
             return ReasonCode.PACKET_ID_NOT_FOUND

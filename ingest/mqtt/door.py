@@ -11,15 +11,17 @@ subscribed; what it is refused for as a reading does not keep it from subscriber
 
 import secrets
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol
 
 from ingest.admission import Admission, Route
 from ingest.mqtt import packets
 from ingest.mqtt.broker import Broker
-from ingest.mqtt.connect import Accepted, Refused, judge, properties_of
+from ingest.mqtt.connect import Accepted, Refused, judge, properties_of, wishes
 from ingest.mqtt.delivery import NOTE_BYTES
 from ingest.mqtt.options import LEVELS_MAX, Topics
 from ingest.mqtt.packets import Property, ProtocolError, ReasonCode
+from ingest.mqtt.sentences import Why, explained, words_of
 from ingest.mqtt.sessions import Connection, Namespace, Session
 from ingest.mqtt.subscriptions import split_share
 from ingest.refusals import REASONS
@@ -34,6 +36,8 @@ from storage.states import parse_state
 KEEPALIVE_FACTOR: Final = 1.5
 # Notes of a CONNECT beside those of the will: the old session's end, the new one's beginning, packet ids of a window.
 CONNECT_ROOM: Final = 16_384
+# For the reactor: a client that names no maximum packet size.
+PACKET_BYTES_ANY: Final = 0xFFFF_FFFF
 
 
 class Link(Protocol):
@@ -45,7 +49,7 @@ class Link(Protocol):
     def call_when_drained(self, slot: int) -> None: ...
     def invalidate_routes(self) -> None: ...
     def set_keepalive(self, slot: int, deadline_s: float) -> None: ...
-    def admit(self, slot: int, protocol: int) -> None: ...
+    def admit(self, slot: int, protocol: int, words_bytes_max: int) -> None: ...
     def peer(self, slot: int) -> str: ...
     def count_refusal(self, speaks: str, refusal: int) -> None: ...
     def count_stored(self, speaks: str) -> None: ...
@@ -107,20 +111,19 @@ class MqttDoor:
 
     def on_malformed(self, slot: int, reason: str) -> None:
         """The reactor could not even find the packet's end, or it announced too much; it closes by itself."""
-        too_large = reason == "packet_bytes_max"
-        code = ReasonCode.PACKET_TOO_LARGE if too_large else ReasonCode.MALFORMED_PACKET
-        self._count_error(code)
-        self._say_why(slot, code)
+        why = Why.PACKET_TOO_LARGE if reason == "packet_bytes_max" else Why.NO_PACKET
+        self._count_error(why.code)
+        self._say_why(slot, why)
 
     def on_timeout(self, slot: int) -> None:
         """Nothing came for one and a half keepalives; the reactor closes [MQTT-3.1.2-24]."""
-        self._say_why(slot, ReasonCode.KEEP_ALIVE_TIMEOUT)
+        self._say_why(slot, Why.SILENT)
 
-    def _say_why(self, slot: int, code: ReasonCode) -> None:
+    def _say_why(self, slot: int, why: Why) -> None:
         """To an MQTT 5 client whose connection the reactor is about to close."""
         connection = self._connections.get(slot)
         if connection is not None and connection.session is not None and connection.protocol == 5:
-            self.link.send(slot, packets.disconnect(code))
+            self.link.send(slot, explained(connection, partial(packets.disconnect, why.code), why.words))
 
     def on_writable(self, slot: int, at_us: int) -> None:
         """The client's socket has taken everything: what waited for that goes on."""
@@ -214,20 +217,21 @@ class MqttDoor:
 
     def _connect(self, connection: Connection, connect: packets.Connect, at_us: int) -> bool:
         options = self.broker.options
+        connection.explains, connection.packet_bytes_max = wishes(connect)
         verdict = judge(connect, options)
         user = None
         if isinstance(verdict, Accepted):
             user = self._user(connect)
             if user is None:
-                verdict = Refused(ReasonCode.BAD_CREDENTIALS)
+                verdict = Refused(Why.CREDENTIALS)
         if isinstance(verdict, Refused):
-            return self._refuse(connection, connect, verdict.reason)
+            return self._refuse(connection, connect, verdict.why)
         assert user is not None
         namespace = self.broker.namespace(user.user_id, user.device_token.encode())
         client_id = connect.client_id or b"auto-" + secrets.token_hex(8).encode()
         old = namespace.sessions.get(client_id)
         if old is None and len(namespace.sessions) >= options.sessions_max:
-            return self._refuse(connection, connect, ReasonCode.QUOTA_EXCEEDED)
+            return self._refuse(connection, connect, Why.SESSIONS_MAX)
         room = CONNECT_ROOM + (0 if old is None else self.broker.room_to_close(old))
         will = self._will(namespace, connect.will, at_us)
         if will is not None:
@@ -239,9 +243,7 @@ class MqttDoor:
         connection.keepalive_s = verdict.keepalive_s
         connection.connected_at_us = at_us
         connection.window = min(verdict.receive_max, options.inflight_max)
-        connection.packet_bytes_max = verdict.packet_bytes_max
         connection.alias_max = verdict.alias_max
-        connection.explains = verdict.explains
         session, is_present = self.broker.open_session(
             namespace,
             connection,
@@ -252,7 +254,8 @@ class MqttDoor:
         )
         self.broker.set_will(session, will, verdict.will_delay_s, at_us)
         self._accepted[connection.protocol] += 1
-        self.link.admit(connection.slot, connection.protocol)
+        words_bytes_max = (connection.packet_bytes_max or PACKET_BYTES_ANY) if connection.explains else 0
+        self.link.admit(connection.slot, connection.protocol, words_bytes_max)
         self.link.set_keepalive(connection.slot, KEEPALIVE_FACTOR * verdict.keepalive_s)
         properties = packets.NONE
         if connection.protocol == 5:
@@ -278,13 +281,22 @@ class MqttDoor:
             return None
         return _message(will.topic, will.payload, will.qos, will.retain, will.properties, at_us)
 
-    def _refuse(self, connection: Connection, connect: packets.Connect, reason: ReasonCode) -> bool:
+    def _refuse(self, connection: Connection, connect: packets.Connect, why: Why) -> bool:
+        reason = why.code
         self._refused[reason.name] = self._refused.get(reason.name, 0) + 1
-        protocol = connect.protocol or 4
-        code = int(reason) if protocol == 5 else RETURN_CODES.get(reason, 5)
-        self.link.send(connection.slot, packets.connack(protocol, code))
-        self.link.close(connection.slot)
+        connection.protocol = connect.protocol or 4
+        code = int(reason) if connection.protocol == 5 else RETURN_CODES.get(reason, 5)
+        self._connack(connection, code, why.words)
         return True
+
+    def _connack(self, connection: Connection, code: int, words: str) -> None:
+        """Say why there is no session, and close."""
+
+        def connack(properties: packets.Properties) -> bytes:
+            return packets.connack(connection.protocol, code, properties=properties)
+
+        self.link.send(connection.slot, explained(connection, connack, words))
+        self.link.close(connection.slot)
 
     def _disconnect(
         self, connection: Connection, session: Session, packet: packets.Disconnect, at_us: int
@@ -307,22 +319,11 @@ class MqttDoor:
     # ---- PUBLISH
 
     def _publish(self, connection: Connection, session: Session, packet: packets.Publish, at_us: int) -> bool:
-        options = self.broker.options
         topic = self._topic(connection, packet)
-        if packet.qos > options.qos_max:
-            raise ProtocolError(
-                "a QoS beyond the announced maximum [MQTT-3.2.2-11]", ReasonCode.QOS_NOT_SUPPORTED
-            )
-        if packet.retain and not options.retained_messages_max:
-            raise ProtocolError("RETAIN is not available [MQTT-3.2.2-14]", ReasonCode.RETAIN_NOT_SUPPORTED)
-        if packet.qos == 2:
-            if packet.packet_id in session.inbound:
-                self._acknowledge(connection, packet, ReasonCode.SUCCESS)
-                return True
-            if len(session.inbound) >= options.receive_max:
-                raise ProtocolError(
-                    "more QoS 2 messages than announced [MQTT-3.3.4-9]", ReasonCode.RECEIVE_MAXIMUM_EXCEEDED
-                )
+        if packet.qos == 2 and packet.packet_id in session.inbound:
+            self._acknowledge(connection, packet, ReasonCode.SUCCESS, "")
+            return True
+        self._check_announced(session, packet)
         namespace = session.namespace
         is_relayed = self._may_use(namespace, topic)
         message = _message(topic, packet.payload, packet.qos, packet.retain, packet.properties, at_us)
@@ -331,9 +332,12 @@ class MqttDoor:
             room + NOTE_BYTES + len(packet.payload)
         ):
             return False
-        reason = self._store(namespace, topic, packet.payload, at_us)
-        if reason is None:
+        refusal = self._store(namespace, topic, packet.payload, at_us)
+        if refusal == FULL:
             return False
+        reason, words = ReasonCode.SUCCESS, ""
+        if refusal:
+            reason, words = REASONS[Refusal(refusal)], words_of(Refusal(refusal))
         if is_relayed:
             if self.broker.publish(namespace, message, session, at_us):
                 reason = ReasonCode.SUCCESS
@@ -345,15 +349,29 @@ class MqttDoor:
             if session.number:
                 self.broker.notebook.note(InboundTaken(session.number, packet.packet_id), at_us)
         if packet.qos:
-            self._acknowledge(connection, packet, reason)
+            self._acknowledge(connection, packet, reason, words)
         return True
 
-    def _acknowledge(self, connection: Connection, packet: packets.Publish, reason: ReasonCode) -> None:
+    def _check_announced(self, session: Session, packet: packets.Publish) -> None:
+        """Raises ProtocolError when it goes beyond what CONNACK said."""
+        options = self.broker.options
+        if packet.qos > options.qos_max:
+            raise ProtocolError(
+                "a QoS beyond the announced maximum [MQTT-3.2.2-11]", ReasonCode.QOS_NOT_SUPPORTED
+            )
+        if packet.retain and not options.retained_messages_max:
+            raise ProtocolError("RETAIN is not available [MQTT-3.2.2-14]", ReasonCode.RETAIN_NOT_SUPPORTED)
+        if packet.qos == 2 and len(session.inbound) >= options.receive_max:
+            raise ProtocolError(
+                "more QoS 2 messages than announced [MQTT-3.3.4-9]", ReasonCode.RECEIVE_MAXIMUM_EXCEEDED
+            )
+
+    def _acknowledge(
+        self, connection: Connection, packet: packets.Publish, reason: ReasonCode, words: str
+    ) -> None:
         kind = 4 if packet.qos == 1 else 5
-        self.link.send(
-            connection.slot,
-            packets.acknowledgement(connection.protocol, kind, packet.packet_id, reason),
-        )
+        answer = partial(packets.acknowledgement, connection.protocol, kind, packet.packet_id, reason)
+        self.link.send(connection.slot, explained(connection, answer, words))
 
     def _topic(self, connection: Connection, packet: packets.Publish) -> bytes:
         """The topic's name, through its alias (5.0 section 3.3.2.3.4)."""
@@ -383,17 +401,17 @@ class MqttDoor:
             return True
         return self.broker.options.topics is Topics.ANY and not topic.startswith((b"$SYS/", b"$share/"))
 
-    def _store(self, namespace: Namespace, topic: bytes, payload: bytes, at_us: int) -> ReasonCode | None:
-        """Store a message that is a reading. The reason for the client; None when there is no room now."""
+    def _store(self, namespace: Namespace, topic: bytes, payload: bytes, at_us: int) -> int:
+        """Store a message that is a reading. Its Refusal, or 0; FULL when there is no room now."""
         parsed = parse_topic(topic, namespace.token)
         if parsed is NotData.FOREIGN:
             if self._may_use(namespace, topic):
-                return ReasonCode.SUCCESS
+                return 0
             return self._refused_reading(Refusal.FOREIGN_TOPIC)
         if parsed is NotData.UNKNOWN:
             return self._refused_reading(Refusal.UNKNOWN_TOPIC)
         if not isinstance(parsed, DataTopic):
-            return ReasonCode.SUCCESS  # a command to a device
+            return 0  # a command to a device
         route = self._admission.route(namespace.user_id, parsed.device_id, parsed.tag, at_us)
         if not isinstance(route, Route):
             return self._refused_reading(route)
@@ -401,15 +419,15 @@ class MqttDoor:
             return self._refused_reading(Refusal.BAD_FORM_FORMAT)
         answer = self._journal.append(at_us, parsed.kind, route.device, route.channel, parsed.tag, payload)
         if answer == FULL:
-            return None
+            return FULL
         if answer < 0:
             return self._refused_reading(Refusal(-answer))
         self.link.count_stored("mqtt")
-        return ReasonCode.SUCCESS
+        return 0
 
-    def _refused_reading(self, refusal: Refusal) -> ReasonCode:
+    def _refused_reading(self, refusal: Refusal) -> Refusal:
         self.link.count_refusal("mqtt", refusal)
-        return REASONS[refusal]
+        return refusal
 
     # ---- acknowledgements
 
@@ -426,8 +444,9 @@ class MqttDoor:
         if is_known and session.number:
             self.broker.notebook.note(InboundReleased(session.number, packet_id), at_us)
         # Also for an id that is not known: the client may have lost our PUBCOMP [MQTT-4.3.3-2].
-        code = ReasonCode.SUCCESS if is_known else ReasonCode.PACKET_ID_NOT_FOUND
-        self.link.send(connection.slot, packets.acknowledgement(connection.protocol, 7, packet_id, code))
+        code, words = (ReasonCode.SUCCESS, "") if is_known else (Why.PACKET_ID.code, Why.PACKET_ID.words)
+        answer = partial(packets.acknowledgement, connection.protocol, 7, packet_id, code)
+        self.link.send(connection.slot, explained(connection, answer, words))
         return True
 
     # ---- SUBSCRIBE and UNSUBSCRIBE
@@ -443,32 +462,35 @@ class MqttDoor:
         (identifier,) = packet.properties.get(Property.SUBSCRIPTION_IDENTIFIER, (0,))
         codes = bytearray()
         made = []
+        refused: dict[str, None] = {}
         for each in subscriptions:
-            reason = self._filter_reason(session, each.filter)
-            if reason is not None:
-                codes.append(reason if connection.protocol == 5 else 0x80)
+            why = self._refused_filter(session, each.filter)
+            if why is not None:
+                codes.append(why.code if connection.protocol == 5 else 0x80)
+                refused[why.words] = None
                 continue
             granted, existed = self.broker.subscribe(session, each, identifier, at_us)
             codes.append(granted.qos)
             if each.retain_handling == 0 or (each.retain_handling == 1 and not existed):
                 made.append((each.filter, granted))
-        self.link.send(connection.slot, packets.suback(connection.protocol, packet.packet_id, bytes(codes)))
+        answer = partial(packets.suback, connection.protocol, packet.packet_id, bytes(codes))
+        self.link.send(connection.slot, explained(connection, answer, "; ".join(refused)))
         for text, granted in made:
             self.broker.send_retained(session, text, granted, at_us)
         return True
 
-    def _filter_reason(self, session: Session, text: bytes) -> ReasonCode | None:
+    def _refused_filter(self, session: Session, text: bytes) -> Why | None:
         """Why the filter is refused; None when it is not."""
         _, inner = split_share(text)
         if not self._may_use(session.namespace, inner):
-            return ReasonCode.NOT_AUTHORIZED
+            return Why.FOREIGN_FILTER
         if inner.count(b"/") >= LEVELS_MAX:
-            return ReasonCode.TOPIC_FILTER_INVALID
+            return Why.FILTER_TOO_DEEP
         if (
             len(session.subscriptions) >= self.broker.options.subscriptions_max
             and text not in session.subscriptions
         ):
-            return ReasonCode.QUOTA_EXCEEDED
+            return Why.SUBSCRIPTIONS_MAX
         return None
 
     def _unsubscribe(

@@ -4,7 +4,9 @@ Limits of the server are taken from its CONNACK; a row that is about one needs i
 """
 
 from tests.conformance.packets import (
+    Absent,
     Encoder,
+    Expected,
     Puback,
     Pubcomp,
     Publish,
@@ -197,6 +199,22 @@ row("without problem information no acknowledgement explains itself", {V5: "3.1.
 row("without problem information a message keeps its user properties", {V5: "3.1.2-29 3.3.2-17"},
     listens(props={"request_problem": 0}), a.joins(), a.sends(publish(TOPIC, props={"user": [("k", "v")]})),
     b.gets(Publish(TOPIC, user=[("k", "v")])))  # fmt: skip
+
+# Reason strings. None is ever owed; ours has one for every refusal.
+SAID = Expected(
+    "Pubcomp",
+    {"pid": 7, "code": 0x92},
+    {"reason_string": lambda said: not isinstance(said, Absent) and b": " in said},
+)
+UNSAID = Expected("Pubcomp", {"pid": 7, "code": 0x92}, only=True)
+row("a failure is explained in words", {V5: "3.7.2-2"},
+    a.joins(), a.sends(pubrel(7)), a.gets(SAID), mosquitto="explains nothing")  # fmt: skip
+row("a failure is explained in words that fit", {V5: "3.7.2-2"},
+    a.joins(props={"maximum_packet_size": 200}), a.sends(pubrel(7)), a.gets(SAID), mosquitto="explains nothing")  # fmt: skip
+row("a failure is not explained in words that do not fit", {V5: "3.7.2-2"},
+    a.joins(props={"maximum_packet_size": 40}), a.sends(pubrel(7)), a.gets(UNSAID))  # fmt: skip
+row("a failure is not explained to who wants no words", {V5: "3.1.2-29"},
+    a.joins(props={"request_problem": 0}), a.sends(pubrel(7)), a.gets(UNSAID))  # fmt: skip
 
 # Shared subscriptions.
 SHARED = f"$share/g/{TOPIC}"

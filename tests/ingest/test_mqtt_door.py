@@ -34,7 +34,7 @@ class Wire:
     def set_keepalive(self, slot: int, deadline_s: float) -> None:
         self.keepalive[slot] = deadline_s
 
-    def admit(self, slot: int, protocol: int) -> None:
+    def admit(self, slot: int, protocol: int, words_bytes_max: int) -> None:
         self.admitted.append(slot)
 
     def backlog(self, slot: int) -> int:
@@ -122,7 +122,7 @@ def test_a_version_that_nobody_speaks_is_return_code_1(house: House) -> None:
 
 
 def test_a_client_of_version_5_is_told_why_it_is_refused(house: House) -> None:
-    assert house.receive(1, "10 0004 'MQTT' 05 02 003c 00 0001 'c'") == b"\x20\x03\x00\x86\x00"
+    assert house.receive(1, "10 0004 'MQTT' 05 02 003c 02 17 00 0001 'c'") == b"\x20\x03\x00\x86\x00"
     assert house.wire.closed == [1]
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.twins.mqtt_packets import DATA, PING, STREAMS, T, connect, packet, publish, text
 from tests.twins.mqtt_sides import LaneSide, MalformedError, Outcome, PlainSide, Script, packet_bytes
-from tests.twins.storing import OTHER_TOKEN, OTHER_USER
+from tests.twins.storing import OTHER_TOKEN, OTHER_USER, USER
 
 
 def whole(stream: bytes) -> Script:
@@ -100,6 +100,26 @@ def test_a_connect_is_judged_alike(first: bytes) -> None:
     stream = first + publish(DATA, b"1") + PING
     for way in (whole(stream), by_bytes(stream), by_packets(stream)):
         agree(way)
+
+
+@pytest.mark.parametrize(
+    "wishes", ["00", "02 1700", "05 27 0000003c", "05 27 0000004e", "05 27 00000005", "05 27 00001000"]
+)
+def test_a_refused_reading_is_explained_alike(wishes: str) -> None:
+    """MQTT 5: with words, without, and with a maximum packet size that lets some of them through."""
+    head = b"\x00\x04MQTT\x05\xc2\x00\x3c" + bytes.fromhex(wishes)
+    first = packet(0x10, head + text(b"c") + text(USER.encode()) + text(T))
+    devices = (b"d", b"e", b"off", b"bare", b"new", b"new", b"0", b"d" * 129)
+    readings = [publish(T + b"/json/" + device, b"\x001") for device in devices]
+    readings += [
+        publish(DATA, b"\x00{"),
+        publish(b"x/json/d", b"\x001"),
+        publish(DATA + b"/" + b"t" * 129, b"\x001"),
+    ]
+    outcome = agree(whole(first + b"".join(readings) + PING))
+    said = (b"DEVICE_DISABLED: " in outcome.sent[0], b"NEW_DEVICE_FOUND: " in outcome.sent[0])
+    assert said == {"02 1700": (False, False), "05 27 00000005": (False, False), "05 27 0000003c": (True, False),
+                    "05 27 0000004e": (True, False)}.get(wishes, (True, True))  # fmt: skip
 
 
 def test_a_client_that_is_taken_over_leaves_alike() -> None:

@@ -12,7 +12,9 @@ from typing import NamedTuple
 from ingest.admission import Admission, RateLimiter
 from ingest.gate import Gate
 from ingest.mqtt.door import DoorStatistics
+from ingest.mqtt.sentences import puback_tails
 from ingest.reactor import Options, Reactor
+from ingest.refusals import REASONS
 from storage.journal import Limits
 from storage.kinds import Refusal
 from tests.twins.doors import make_door
@@ -125,7 +127,7 @@ class PlainSide:
         if slot != self.current:
             self.door.on_closed(slot, NOW[1])
 
-    def admit(self, slot: int, protocol: int) -> None:
+    def admit(self, slot: int, protocol: int, words_bytes_max: int) -> None:
         self.admitted.add(slot)
 
     def backlog(self, slot: int) -> int:
@@ -165,6 +167,7 @@ class LaneSide:
             NOW[0],
         )
         self.door.link = self.reactor
+        self.reactor.set_puback_tails(puback_tails(REASONS))
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.listener.setblocking(False)
         self.reactor.listen(self.listener.fileno(), "mqtt")
