@@ -281,13 +281,17 @@ class Broker:
 
         ``room_for`` bytes of room have been asked for.
         """
+        deliveries = self.address(namespace, message, origin, at_us)
+        self.deliver(message, deliveries, at_us)
+        return len(deliveries)
+
+    def address(
+        self, namespace: Namespace, message: Message, origin: Session | None, at_us: int
+    ) -> list[tuple[Session, Outgoing]]:
+        """Retain it if it says so, and find out what each session is to get; ``deliver`` follows at once."""
         if message.retain:
             self._retain(namespace, message, at_us)
         matches = namespace.tree.match(message.topic)
-        if not matches:
-            return 0
-        self.counts.relayed += 1
-        number = self._next_message
         deliveries: list[tuple[Session, Outgoing]] = []
         for session, grants in matches.direct.items():
             outgoing = _outgoing(message, grants, session is origin)
@@ -299,12 +303,19 @@ class Broker:
                 outgoing = _outgoing(message, (chosen[1],), False)
                 assert outgoing is not None
                 deliveries.append((chosen[0], outgoing))
+        return deliveries
+
+    def deliver(self, message: Message, deliveries: list[tuple[Session, Outgoing]], at_us: int) -> None:
+        """Give the message to those to whom it was addressed."""
+        if not deliveries:
+            return
+        self.counts.relayed += 1
+        number = self._next_message
         for session, outgoing in deliveries:
             if outgoing.qos and session.number:
                 outgoing.number = number
                 self._next_message = number + 1
         self.deliveries.deliver(message, deliveries, number, at_us)
-        return len(deliveries)
 
     def _choose(self, share: Share[Session]) -> tuple[Session, Granted] | None:
         """The member whose turn it is: one that is there and keeps up, else one that will come back."""

@@ -189,38 +189,37 @@ class Deliveries:
         elif not self._transmit(connection, outgoing, at_us, dup=True):
             self._done(session, outgoing, at_us)
 
-    def acknowledged(
-        self, session: Session, kind: int, packet_id: int, code: int, at_us: int
-    ) -> ReasonCode | None:
-        """PUBACK 4, PUBREC 5 or PUBCOMP 7 from the subscriber; a reason when nothing is known of the id."""
+    def acknowledged(self, session: Session, kind: int, packet_id: int, code: int, at_us: int) -> bool:
+        """PUBACK 4, PUBREC 5 or PUBCOMP 7 from the subscriber.
+
+        False when it cannot be the answer to the message in flight: another kind, or out of order. Ids of which nothing
+        is known are let go.
+        """
         connection = session.connection
         assert connection is not None
         outgoing = session.outbox.inflight.get(packet_id) if session.outbox is not None else None
-        is_unknown = outgoing is None or outgoing.qos != (1 if kind == 4 else 2)
-        if kind == 5 and not (is_unknown and code >= 0x80):
-            if outgoing is not None and not is_unknown:
-                if code >= 0x80:
-                    self._done(session, outgoing, at_us)
-                    self.drain(session, at_us)
-                    return None
-                if not outgoing.is_received:
-                    outgoing.is_received = True
-                    if outgoing.number:
-                        self._notebook.note(notes.Received(session.number, outgoing.number), at_us)
-            # Also for an id that is not known: the client is told to let go of it [MQTT-4.3.3-1].
-            why = Why.PACKET_ID if is_unknown else None
-            code = ReasonCode.SUCCESS if why is None else why.code
-            answer = partial(packets.acknowledgement, connection.protocol, 6, packet_id, code)
-            self._send(connection, explained(connection, answer, "" if why is None else why.words))
-            return None
-        if is_unknown:
-            return ReasonCode.PACKET_ID_NOT_FOUND
-        assert outgoing is not None
-        if kind == 7 and not outgoing.is_received:
-            return ReasonCode.PROTOCOL_ERROR
+        if outgoing is None:
+            if kind == 5 and code < 0x80:
+                # The client is told to let go of it [MQTT-4.3.3-1].
+                self._release(connection, packet_id, Why.PACKET_ID)
+            return True
+        if outgoing.qos != (1 if kind == 4 else 2) or (kind == 7 and not outgoing.is_received):
+            return False
+        if kind == 5 and code < 0x80:
+            if not outgoing.is_received:
+                outgoing.is_received = True
+                if outgoing.number:
+                    self._notebook.note(notes.Received(session.number, outgoing.number), at_us)
+            self._release(connection, packet_id)
+            return True
         self._done(session, outgoing, at_us)
         self.drain(session, at_us)
-        return None
+        return True
+
+    def _release(self, connection: Connection, packet_id: int, why: Why | None = None) -> None:
+        code = ReasonCode.SUCCESS if why is None else why.code
+        answer = partial(packets.acknowledgement, connection.protocol, 6, packet_id, code)
+        self._send(connection, explained(connection, answer, "" if why is None else why.words))
 
     def _done(self, session: Session, outgoing: Outgoing, at_us: int) -> None:
         assert session.outbox is not None

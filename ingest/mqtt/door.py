@@ -19,7 +19,7 @@ from ingest.mqtt import packets
 from ingest.mqtt.broker import Broker
 from ingest.mqtt.connect import Accepted, Refused, judge, properties_of, wishes
 from ingest.mqtt.delivery import NOTE_BYTES
-from ingest.mqtt.options import LEVELS_MAX, Topics
+from ingest.mqtt.options import SEPARATORS_MAX, Topics
 from ingest.mqtt.packets import Property, ProtocolError, ReasonCode
 from ingest.mqtt.sentences import Why, explained, words_of
 from ingest.mqtt.sessions import Connection, Namespace, Session
@@ -32,6 +32,8 @@ from storage.notes import InboundReleased, InboundTaken, Message
 from storage.registry import User
 from storage.states import parse_state
 
+# What brokers tell of themselves; nobody publishes there.
+SYSTEM: Final = b"$SYS/"
 # The grace on top of the keepalive [MQTT-3.1.2-24].
 KEEPALIVE_FACTOR: Final = 1.5
 # Notes of a CONNECT beside those of the will: the old session's end, the new one's beginning, packet ids of a window.
@@ -238,7 +240,15 @@ class MqttDoor:
             room += len(will.topic) + len(will.payload) + len(will.properties)
         if not self.broker.notebook.has_room(room):
             return False
-        connection.protocol = connect.protocol or 4
+        protocol = connect.protocol or 4
+        properties = packets.NONE
+        if protocol == 5:
+            properties = properties_of(connect, verdict, options, client_id)
+        if not _fits(packets.connack(protocol, 0, properties=properties), connection.packet_bytes_max):
+            raise ProtocolError(
+                "a maximum packet size that CONNACK is beyond [MQTT-3.1.2-24]", ReasonCode.PACKET_TOO_LARGE
+            )
+        connection.protocol = protocol
         connection.is_clean = connect.clean_session
         connection.keepalive_s = verdict.keepalive_s
         connection.connected_at_us = at_us
@@ -257,20 +267,19 @@ class MqttDoor:
         words_bytes_max = (connection.packet_bytes_max or PACKET_BYTES_ANY) if connection.explains else 0
         self.link.admit(connection.slot, connection.protocol, words_bytes_max)
         self.link.set_keepalive(connection.slot, KEEPALIVE_FACTOR * verdict.keepalive_s)
-        properties = packets.NONE
-        if connection.protocol == 5:
-            properties = properties_of(connect, verdict, options, client_id)
         self.link.send(
-            connection.slot,
-            packets.connack(connection.protocol, 0, session_present=is_present, properties=properties),
+            connection.slot, packets.connack(protocol, 0, session_present=is_present, properties=properties)
         )
         self.broker.deliveries.resume(session, at_us)
         return True
 
     def _user(self, connect: packets.Connect) -> User | None:
-        """Whose client it is (contract 2.3.2): the user id is the name, the device token the password."""
+        """Whose client it is (contract 2.3.2): the user id is the name, the device token the password.
+
+        Some clients send an empty name, and an empty password, where they have none.
+        """
         anonymous = self.broker.options.anonymous
-        if anonymous and connect.username is None and connect.password is None:
+        if anonymous and not connect.username and not connect.password:
             return self._admission.user(anonymous)
         user = self._admission.user_of(connect.password)
         return user if user is not None and connect.username == user.user_id.encode() else None
@@ -295,7 +304,9 @@ class MqttDoor:
         def connack(properties: packets.Properties) -> bytes:
             return packets.connack(connection.protocol, code, properties=properties)
 
-        self.link.send(connection.slot, explained(connection, connack, words))
+        answer = explained(connection, connack, words)
+        if _fits(answer, connection.packet_bytes_max):
+            self.link.send(connection.slot, answer)
         self.link.close(connection.slot)
 
     def _disconnect(
@@ -338,19 +349,26 @@ class MqttDoor:
         reason, words = ReasonCode.SUCCESS, ""
         if refusal:
             reason, words = REASONS[Refusal(refusal)], words_of(Refusal(refusal))
-        if is_relayed:
-            if self.broker.publish(namespace, message, session, at_us):
-                reason = ReasonCode.SUCCESS
-            elif reason is ReasonCode.SUCCESS and parse_topic(topic, namespace.token) is NotData.FOREIGN:
-                reason = ReasonCode.NO_MATCHING_SUBSCRIBERS
+        deliveries = self.broker.address(namespace, message, session, at_us) if is_relayed else []
+        if deliveries:
+            reason = ReasonCode.SUCCESS
+        elif packet.qos == 1 and reason is ReasonCode.SUCCESS and self._is_for_nobody(namespace, topic):
+            reason = ReasonCode.NO_MATCHING_SUBSCRIBERS
         # PUBREC with a reason ends the exchange in 5.0 [MQTT-4.3.3-9]; 3.1.1 knows no reasons.
         if packet.qos == 2 and (reason < 0x80 or connection.protocol < 5):
             session.take_inbound(packet.packet_id)
             if session.number:
                 self.broker.notebook.note(InboundTaken(session.number, packet.packet_id), at_us)
+        # Before the message itself, which may be for the same client.
         if packet.qos:
             self._acknowledge(connection, packet, reason, words)
+        self.broker.deliver(message, deliveries, at_us)
         return True
+
+    @staticmethod
+    def _is_for_nobody(namespace: Namespace, topic: bytes) -> bool:
+        """Whether a message is no reading, and there is no subscription that it fits."""
+        return parse_topic(topic, namespace.token) is NotData.FOREIGN and not namespace.tree.match(topic)
 
     def _check_announced(self, session: Session, packet: packets.Publish) -> None:
         """Raises ProtocolError when it goes beyond what CONNACK said."""
@@ -391,15 +409,17 @@ class MqttDoor:
                 topic = connection.aliases_in.get(alias, b"")
                 if not topic:
                     raise ProtocolError("an alias that was not set [MQTT-3.3.2-8]", ReasonCode.PROTOCOL_ERROR)
-        if topic.count(b"/") >= LEVELS_MAX:
-            raise ProtocolError(f"a topic of more than {LEVELS_MAX} levels", ReasonCode.TOPIC_NAME_INVALID)
+        if topic.count(b"/") > SEPARATORS_MAX:
+            raise ProtocolError(
+                f"a topic of more than {SEPARATORS_MAX + 1} levels", ReasonCode.TOPIC_NAME_INVALID
+            )
         return topic
 
     def _may_use(self, namespace: Namespace, topic: bytes) -> bool:
         """Whether the user's clients may publish to the topic, or subscribe to the filter (contract 2.3.4)."""
         if topic.split(b"/", 1)[0] == namespace.token:
             return True
-        return self.broker.options.topics is Topics.ANY and not topic.startswith((b"$SYS/", b"$share/"))
+        return self.broker.options.topics is Topics.ANY and not topic.startswith((SYSTEM, b"$share/"))
 
     def _store(self, namespace: Namespace, topic: bytes, payload: bytes, at_us: int) -> int:
         """Store a message that is a reading. Its Refusal, or 0; FULL when there is no room now."""
@@ -434,7 +454,11 @@ class MqttDoor:
     def _acknowledged(self, session: Session, kind: int, packet_id: int, code: int, at_us: int) -> bool:
         if session.number and not self.broker.notebook.has_room(2 * NOTE_BYTES):
             return False
-        self.broker.deliveries.acknowledged(session, kind, packet_id, code, at_us)
+        if not self.broker.deliveries.acknowledged(session, kind, packet_id, code, at_us):
+            raise ProtocolError(
+                f"packet type {kind} is not the answer to this packet id [MQTT-4.3.2-1, MQTT-4.3.3-4]",
+                ReasonCode.PROTOCOL_ERROR,
+            )
         return True
 
     def _release(self, connection: Connection, session: Session, packet_id: int, at_us: int) -> bool:
@@ -482,9 +506,11 @@ class MqttDoor:
     def _refused_filter(self, session: Session, text: bytes) -> Why | None:
         """Why the filter is refused; None when it is not."""
         _, inner = split_share(text)
-        if not self._may_use(session.namespace, inner):
+        # Nothing comes from $SYS, but dashboards ask for it and take a refusal for a broken broker.
+        is_system = inner.startswith(SYSTEM) and self.broker.options.topics is Topics.ANY
+        if not is_system and not self._may_use(session.namespace, inner):
             return Why.FOREIGN_FILTER
-        if inner.count(b"/") >= LEVELS_MAX:
+        if inner.count(b"/") > SEPARATORS_MAX:
             return Why.FILTER_TOO_DEEP
         if (
             len(session.subscriptions) >= self.broker.options.subscriptions_max
@@ -531,6 +557,11 @@ FORWARDED: Final = frozenset(
         Property.USER_PROPERTY,
     }
 )
+
+
+def _fits(frame: bytes, bytes_max: int) -> bool:
+    """Whether the client takes a packet of this length [MQTT-3.1.2-24]; 0 is no limit."""
+    return not bytes_max or len(frame) <= bytes_max
 
 
 def _message(

@@ -8,8 +8,8 @@ from storage.notes import NEVER_EXPIRES_S
 
 # A session expiry interval that never ends (5.0 section 3.1.2.11.2).
 NEVER: Final = NEVER_EXPIRES_S
-# Levels of a topic or filter. Trees are walked level by level.
-LEVELS_MAX: Final = 200
+# Separators in a topic or filter. Trees are walked level by level. As many as mosquitto takes.
+SEPARATORS_MAX: Final = 200
 CLIENT_ID_BYTES_MAX: Final = 1_024  # contract 2.3.2
 # The same where an operator wants the contract's advice to be a rule.
 CLIENT_ID_BYTES_STRICT: Final = 23

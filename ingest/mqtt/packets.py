@@ -29,6 +29,7 @@ __all__ = [
 ]  # fmt: skip
 
 PROTOCOLS: Final = {(b"MQIsdp", 3): 3, (b"MQTT", 4): 4, (b"MQTT", 5): 5}
+NAMES: Final = frozenset(name for name, _ in PROTOCOLS)
 # Set in the level by bridges that speak 3.1 or 3.1.1; it means nothing to us.
 BRIDGE: Final = 0x80
 SHARE: Final = b"$share/"
@@ -246,7 +247,12 @@ def _check_end(reader: Reader) -> None:
 
 
 def _level(reader: Reader) -> int | None:
-    name, level = reader.binary(), reader.byte()
+    name = reader.binary()
+    if name not in NAMES:
+        raise ProtocolError(
+            "no protocol of this name [MQTT-3.1.2-1]", ReasonCode.UNSUPPORTED_PROTOCOL_VERSION
+        )
+    level = reader.byte()
     protocol = PROTOCOLS.get((name, level & ~BRIDGE))
     return None if protocol == 5 and level & BRIDGE else protocol
 
@@ -260,7 +266,8 @@ def _connect(frame: bytes, reader: Reader, header_flags: int) -> Connect:
         return Connect(None)
     reader.protocol = protocol
     flags, keepalive_s = reader.byte(), reader.number()
-    if flags & 1:
+    # Neither has 3.1 a use for the lowest of these.
+    if flags & 1 and protocol != 3:
         raise ProtocolError("the reserved connect flag is set [MQTT-3.1.2-3]")
     properties = NONE
     if protocol == 5:

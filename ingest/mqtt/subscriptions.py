@@ -41,9 +41,10 @@ class Share(Generic[S]):
     def in_turn(self) -> Iterator[tuple[S, Granted]]:
         """All members, beginning with the one whose turn it is; the next call begins with the one behind it."""
         members = list(self.members.items())
-        self._turn = (self._turn + 1) % len(members)
-        yield from members[self._turn :]
-        yield from members[: self._turn]
+        first = self._turn % len(members)
+        self._turn = first + 1
+        yield from members[first:]
+        yield from members[:first]
 
 
 class Node(Generic[S]):

@@ -62,15 +62,17 @@ row("a second CONNECT behind the first in one segment closes the connection", {A
     a.sends(connect(a.id), connect(a.id)), a.gets(Connack()), a.closed(0x82))  # fmt: skip
 
 # Protocol name and level.
-for bad in ("mqtt", "MQTTX", "MQT", "", "HTTP", "MQIsdp"):
+for bad in ("mqtt", "MQTTX", "MQT", "", "HTTP"):
     row(
-        f"the protocol name {bad!r} is refused",
+        f"the protocol name {bad!r} closes the connection without a word of MQTT",
         {BOTH: "3.1.2-1"},
         a.sends(connect(a.id, name=bad)),
-        a.closed(1, 0x84),
+        a.closed_silently(),
     )
 row("the protocol name MQTT at level 3 is refused", {V31: "3.1.2-2"},
     a.sends(connect(a.id, name="MQTT")), a.gets(Connack(None, 1)), a.closed())  # fmt: skip
+row("the protocol name MQIsdp at level 4 is refused", {V311: "3.1.2-2"},
+    a.sends(connect(a.id, name="MQIsdp")), a.closed(1))  # fmt: skip
 for level in (0, 1, 2, 6, 255):
     row(f"protocol level {level} is answered with 'unacceptable protocol level'", {V311: "3.1.2-2 3.2.2-4 3.2.2-5"},
         a.sends(connect(a.id, level=level)), a.gets(Connack(0, one_of(1, 0x84))), a.closed())  # fmt: skip
@@ -82,6 +84,8 @@ row("protocol level 6 is refused", {V5: "3.1.2-2"},
 # Connect flags.
 row("the reserved connect flag closes the connection", {BOTH: "3.1.2-3"},
     a.sends(connect(a.id, flags=3)), a.closed(0x81, 0x82))  # fmt: skip
+row("3.1 has no use for the lowest of the connect flags", {V31: "3.1.4-4"},
+    a.sends(connect(a.id, flags=3)), a.gets(Connack()), a.gets_nothing())  # fmt: skip
 row("reserved bits of the fixed header close the connection", {V311: "2.2.2-1 2.2.2-2", V5: "2.1.3-1"},
     a.sends(connect(a.id, first=0x11)), a.closed(0x81, 0x82))  # fmt: skip
 row("will QoS 3 closes the connection", {(V31, V311): "3.1.2-14", V5: "3.1.2-12"},

@@ -16,6 +16,7 @@ from tests.conformance.packets import (
     Suback,
     T,
     Unsuback,
+    connect,
     puback,
     pubcomp,
     publish,
@@ -125,6 +126,10 @@ row("a retained message larger than the client takes is not sent", {V5: "3.1.2-2
     b.gets_nothing())  # fmt: skip
 row("CONNACK fits into a small maximum packet size, or the server closes", {V5: "3.2.2-19 3.2.2-20 3.1.2-24"},
     a.joins(props={"maximum_packet_size": 30}), a.gets_nothing())  # fmt: skip
+row("a client that takes no CONNACK at all gets none", {V5: "3.1.2-24"},
+    a.sends(connect(a.id, props={"maximum_packet_size": 4})), a.closed_silently())  # fmt: skip
+row("a client that does not take a CONNACK with what it has to say gets none", {V5: "3.1.2-24"},
+    a.sends(connect("", props={"maximum_packet_size": 12})), a.closed_silently())  # fmt: skip
 row("acknowledgements fit into a small maximum packet size",
     {V5: "3.4.2-2 3.4.2-3 3.5.2-2 3.5.2-3 3.7.2-2 3.7.2-3 3.9.2-1 3.9.2-2 3.11.2-1 3.11.2-2"},
     a.joins(props={"maximum_packet_size": 30}), a.sends(subscribe(1, f"{T}/u"), unsubscribe(2, f"{T}/v")),
@@ -229,6 +234,9 @@ row("two groups get a copy each", {V5: "4.8.2-1"},
 row("others get their copy beside a group", {V5: "4.8.2-1"},
     listens(name=SHARED), listens(who=c, name=SHARED), listens(who=d), a.joins(), a.sends(publish(TOPIC)),
     d.gets(Publish(TOPIC)), d.gets_nothing(), b.shares(c, Publish(TOPIC)))  # fmt: skip
+row("the members of a shared subscription take turns in the order in which they came", {V5: "4.8.2-4"},
+    listens(name=SHARED), listens(who=c, name=SHARED), listens(who=d, name=SHARED), a.joins(),
+    *[a.sends(publish(TOPIC, text)) + who.gets(Publish(TOPIC, text)) for text, who in zip("123123", (b, c, d) * 2, strict=True)])  # fmt: skip
 row("a shared filter has wildcards", {V5: "4.8.2-2"},
     listens(name=f"$share/g/{T}/+/#"), a.joins(), a.sends(publish(f"{T}/a/b")), b.gets(Publish(f"{T}/a/b")))  # fmt: skip
 row("a shared subscription respects its QoS", {V5: "4.8.2-3"},

@@ -138,6 +138,31 @@ row("acknowledgements with a code and empty properties are read", {V5: "2.2.2-1"
 row("PUBREL with 'packet identifier not found' is answered", {V5: "3.6.2-1"},
     a.joins(), message(2), a.gets(Pubrec(1)), a.sends(pubrel(1, 0x92)), a.gets(Pubcomp(1, EITHER)))  # fmt: skip
 
+# The answer to another message than the one in flight: out of order, and the exchange is as it was for the next connection.
+for title, qos, wrong in (
+    ("PUBREC of a QoS 1 message", 1, pubrec("m")),
+    ("PUBCOMP of a QoS 1 message", 1, pubcomp("m")),
+    ("PUBACK of a QoS 2 message", 2, puback("m")),
+    ("PUBCOMP before PUBREC", 2, pubcomp("m")),
+):
+    row(f"{title} closes the connection", {OLD: "4.8.0-1", V5: "4.13.1-1"},
+        listens(qos), PUBLISHED, b.gets(Publish(TOPIC, qos=qos, pid="m")), b.sends(wrong), b.closed(0x82), a.gets_nothing())  # fmt: skip
+    row(f"{title} acknowledges nothing", {V311: "4.4.0-1", V5: "4.4.0-1"},
+        listens(qos, keep=True), PUBLISHED, b.gets(Publish(TOPIC, qos=qos, pid="m")), b.sends(wrong), b.closed(0x82),
+        b.joins(1, keep=True), b.gets(Publish(TOPIC, qos=qos, pid="m", dup=True)))  # fmt: skip
+row("PUBACK for PUBREL closes the connection", {OLD: "4.8.0-1", V5: "4.13.1-1"},
+    listens(2), PUBLISHED, b.gets(Publish(TOPIC, qos=2, pid="m")), b.sends(pubrec("m")), b.gets(Pubrel("m")),
+    b.sends(puback("m")), b.closed(0x82), a.gets_nothing())  # fmt: skip
+
+# The acknowledgement comes before the message itself to a client that sends to itself.
+row("PUBACK comes before the message that comes back", {ALL: "4.6.0-2"},
+    a.joins(), a.sends(subscribe(7, (TOPIC, 1))), a.gets(Suback(7, 1)), message(1, pid=300),
+    a.gets(Puback(300), Publish(TOPIC, qos=1, pid="m")),
+    mosquitto="sends the message first")  # fmt: skip
+row("PUBREC comes before the message that comes back", {ALL: "4.6.0-3"},
+    a.joins(), a.sends(subscribe(7, (TOPIC, 2))), a.gets(Suback(7, 2)), message(2, pid=300),
+    a.gets(Pubrec(300)), a.sends(pubrel(300)), a.gets_any(Publish(TOPIC, qos=2, pid="m"), Pubcomp(300)))  # fmt: skip
+
 # Acknowledgements of nothing: some servers close, some pass over them; nobody else may be hurt.
 row("PUBACK of nothing is passed over", {OLD: "4.8.0-1", V5: "4.13.1-1"},
     a.joins(), a.sends(puback(99)), a.gets_nothing())  # fmt: skip

@@ -32,7 +32,6 @@ GOOD: list[tuple[str, str, Packet]] = [
     ("3.1.3-6 an empty client id", f"{C} 00 0000 00 0000", Connect(5, False)),
     ("another version", "10 0004 'MQTT' 06 02 003c 00 0001 'c'", Connect(None)),
     ("a bridge's level is not 5.0's", "10 0004 'MQTT' 85 02 003c 00 0001 'c'", Connect(None)),
-    ("3.1.2-1 another name", "10 0004 'MQTU' 05 02 003c 00 0001 'c'", Connect(None)),
     ("3.1.2.9 a password alone", f"{C} 42 0000 00 0000 0002 ff00", Connect(5, True, 0, b"", None, None, b"\xff\0")),
     ("3.1.2-17 a user name alone", f"{C} 82 0000 00 0000 0001 'u'", Connect(5, True, 0, b"", None, b"u")),
     ("3.1.2-17, -19 both", f"{C} c2 0000 00 0000 0001 'u' 0001 'p'", Connect(5, True, 0, b"", None, b"u", b"p")),

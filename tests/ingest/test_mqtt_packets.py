@@ -76,7 +76,7 @@ GOOD = [
     ("a will", "10 0004 'MQTT' 04 2e 0000 0000 0001 't' 0002 'xy'", Connect(4, True, 0, b"", Will(b"t", b"xy", 1, True))),
     ("3.1.2-2 another version", "10 0004 'MQTT' 06 02 003c 00 0001 'c'", Connect(None)),
     ("a bridge's level", "10 0004 'MQTT' 84 02 003c 0001 'c'", Connect(4, True, 60, b"c")),
-    ("another protocol", "10 0004 'AMQP' 04 02 003c 0001 'c'", Connect(None)),
+    ("3.1: the lowest flag is of no use", "10 0006 'MQIsdp' 03 03 003c 0001 'c'", Connect(3, True, 60, b"c")),
     ("publish QoS 0", "30 0003 'a/b' 'x'", Publish(b"a/b", b"x", 0, 0)),
     ("publish QoS 1", "32 0001 'a' 0007 'x'", Publish(b"a", b"x", 1, 7)),
     ("publish QoS 2, dup, retain", "3d 0001 'a' 0007", Publish(b"a", b"", 2, 7, True, True)),
