@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYX := $(wildcard */*.pyx */*.pxd */*/*.pyx */*/*.pxd)
 
-.PHONY: run test check lint build bench crash crash-broker clean
+.PHONY: run test check lint build bench crash crash-broker model clean
 
 run: build ## build what is needed and start the daemon on ./data
 	@$(BIN)/thingscale serve
@@ -29,6 +29,9 @@ crash: build ## 200 trials of kill -9 under load
 
 crash-broker: build ## 200 trials of kill -9 with MQTT sessions: publishers and subscribers go on with theirs
 	$(BIN)/python -m tests.crash.broker_trial --trials 200
+
+model: build ## the broker against its model for an hour
+	$(BIN)/python -m pytest --hypothesis-profile=long tests/ingest/test_broker_model.py
 
 build: $(VENV)/installed $(VENV)/compiled ## the virtual environment and the compiled modules
 

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from ingest.mqtt import packets
 from ingest.mqtt.delivery import DELIVERIES_PER_NOTE, NOTE_BYTES, Counts, Deliveries, Link
 from ingest.mqtt.notebook import Notebook
@@ -213,7 +215,11 @@ class Broker:
         if will is None:
             return
         self.set_will(session, None, 0, at_us)
-        self.publish(session.namespace, will, None, at_us)
+        if will.expires_at_us:
+            # Its time begins when it is published (5.0 section 3.1.3.2.4).
+            expires_at_us = at_us + will.expires_at_us - will.at_us
+            will = msgspec.structs.replace(will, expires_at_us=expires_at_us, at_us=at_us)
+        self.publish(session.namespace, will, session, at_us)
 
     # ---- subscriptions
 
@@ -272,7 +278,7 @@ class Broker:
         room = NOTE_BYTES + size if message.retain else 0
         if message.qos:
             sessions = len(matches.direct) + len(matches.shares)
-            parts = 1 + sessions // DELIVERIES_PER_NOTE
+            parts = 1 + len(matches.shares) + sessions // DELIVERIES_PER_NOTE
             room += DELIVERY_BYTES * sessions + parts * (NOTE_BYTES + size)
         return room
 
@@ -307,15 +313,23 @@ class Broker:
 
     def deliver(self, message: Message, deliveries: list[tuple[Session, Outgoing]], at_us: int) -> None:
         """Give the message to those to whom it was addressed."""
-        if not deliveries:
-            return
-        self.counts.relayed += 1
-        number = self._next_message
-        for session, outgoing in deliveries:
-            if outgoing.qos and session.number:
-                outgoing.number = number
-                self._next_message = number + 1
-        self.deliveries.deliver(message, deliveries, number, at_us)
+        if deliveries:
+            self.counts.relayed += 1
+        while deliveries:
+            # Who is a member of groups, too, may get several copies; a number is for one copy a session.
+            number = self._next_message
+            copies: dict[Session, Outgoing] = {}
+            more: list[tuple[Session, Outgoing]] = []
+            for session, outgoing in deliveries:
+                if session in copies:
+                    more.append((session, outgoing))
+                    continue
+                copies[session] = outgoing
+                if outgoing.qos and session.number:
+                    outgoing.number = number
+                    self._next_message = number + 1
+            self.deliveries.deliver(message, list(copies.items()), number, at_us)
+            deliveries = more
 
     def _choose(self, share: Share[Session]) -> tuple[Session, Granted] | None:
         """The member whose turn it is: one that is there and keeps up, else one that will come back."""

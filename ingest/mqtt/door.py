@@ -229,6 +229,7 @@ class MqttDoor:
         if isinstance(verdict, Refused):
             return self._refuse(connection, connect, verdict.why)
         assert user is not None
+        self.broker.tick(at_us)  # a session whose time is over is not taken up, however soon its client comes
         namespace = self.broker.namespace(user.user_id, user.device_token.encode())
         client_id = connect.client_id or b"auto-" + secrets.token_hex(8).encode()
         old = namespace.sessions.get(client_id)

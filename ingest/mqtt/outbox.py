@@ -88,7 +88,8 @@ class Outbox:
                 or self.waiting_bytes + outgoing.bytes > options.queued_bytes_max
             )
 
-        if options.when_full is WhenFull.DROP_OLDEST:
+        # What is longer than the whole queue makes no room by emptying it.
+        if options.when_full is WhenFull.DROP_OLDEST and outgoing.bytes <= options.queued_bytes_max:
             while self.waiting and is_full():
                 gone.append(self.take())
         if is_full():

@@ -1,12 +1,16 @@
 """A broker without sockets that can be stopped and made anew from what it noted."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from ingest.admission import Admission, RateLimiter
+from ingest.durability import Durability
 from ingest.mqtt.broker import Broker
+from ingest.mqtt.delivery import BEHIND_BYTES
 from ingest.mqtt.door import MqttDoor
 from ingest.mqtt.notebook import Notebook
 from ingest.mqtt.options import BrokerOptions
+from ingest.mqtt.sessions import Namespace
 from storage.journal import Journal, Limits
 from storage.registry import Registry
 from storage.ring import Ring
@@ -14,6 +18,7 @@ from storage.schema import Schema
 from storage.sessions import SessionStore
 from tests.crash.broker_clients import text
 from tests.ingest.test_mqtt_door import Wire
+from thingscale.clients import Clients
 
 Packet = tuple[int, bytes]  # first byte, body
 
@@ -26,6 +31,28 @@ def split(data: bytes) -> list[Packet]:
         found.append((data[0], data[2 : 2 + data[1]]))
         data = data[2 + data[1] :]
     return found
+
+
+class SlowWire(Wire):
+    """A link whose sockets may be far behind.
+
+    Attributes:
+        slow: connections with more to take than the broker lets them.
+        to_call: those whose broker wants to hear when they have taken it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slow: set[int] = set()
+        self.to_call: set[int] = set()
+
+    def backlog(self, slot: int) -> int:
+        return BEHIND_BYTES + 1 if slot in self.slow else 0
+
+    def call_when_drained(self, slot: int) -> None:
+        self.to_call.add(slot)
+
+    def kick(self, now_s: float, now_us: int) -> None: ...
 
 
 class BrokerHouse:
@@ -48,42 +75,64 @@ class BrokerHouse:
         saved = self.store.load()
         broker = Broker(self.options, Notebook(self.journal, 1 << 15, saved.next_number))
         self.door = MqttDoor(Admission(self.registry, RateLimiter(0)), self.journal, broker)
-        self.wire = Wire()
+        self.wire = SlowWire()
         self.door.link = self.wire
         tokens = {self.user.user_id: self.token}
         broker.load(saved, tokens.get, self.now_us)
+
+    @property
+    def namespace(self) -> Namespace:
+        return self.door.broker.namespace(self.user.user_id, self.token)
 
     def flush(self) -> None:
         """The batch is durable."""
         while (batch := self.journal.take_batch()) is not None:
             self.notes += self.journal.release(batch).notes
 
-    def restart(self) -> None:
-        """Stop without a word; the notes come to the store, some of them for the second time."""
-        self.flush()
+    def crash(self) -> None:
+        """Stop without a word. What is in no durable batch is lost; the notes come to the store, some of them twice."""
         self.store.apply(self.notes[: len(self.notes) // 2])
         self.store.apply(self.notes)
         self.notes = self.notes[-3:]
         self.start()
+        self.flush()
 
-    def receive(self, slot: int, frame: bytes) -> dict[int, list[Packet]]:
-        """Deliver one frame; what was sent, by slot."""
+    def act(self, action: Callable[[], object]) -> None:
+        """What the reactor does in one go: something happens, and the connections that were closed for it go."""
         self.now_us += 1
-        self.wire.sent.clear()
+        action()
+        for slot in self.wire.closed:  # grows while it is walked
+            self.door.on_closed(slot, self.now_us)
+
+    def step(self, action: Callable[[], object]) -> tuple[dict[int, list[Packet]], set[int]]:
+        """The same in a batch of its own: what was sent, by slot, and who was closed."""
+        self.act(action)
+        self.flush()
+        sent, closed = self.wire.sent, set(self.wire.closed)
+        assert len(closed) == len(self.wire.closed)
+        self.wire.sent, self.wire.closed = {}, []
+        return {slot: split(data) for slot, data in sent.items()}, closed
+
+    def receive(self, slot: int, frame: bytes) -> None:
         assert self.door.on_packet(slot, frame, 0.0, self.now_us)
-        self.flush()
-        sent, self.wire.sent = self.wire.sent, {}
-        for gone in self.wire.closed:
-            self.door.on_closed(gone, self.now_us)
-        self.wire.closed.clear()
-        self.flush()
-        assert not self.wire.sent
-        return {number: split(data) for number, data in sent.items()}
 
     def cut(self, slot: int) -> None:
         """The connection is gone without DISCONNECT."""
         self.door.on_closed(slot, self.now_us)
-        self.flush()
+
+    def kick(self, client_id: str) -> None:
+        """As the REST service does it."""
+        now = lambda: (0.0, self.now_us)  # noqa: E731
+        durability = Durability(self.journal, self.wire, now)
+        clients = Clients(self.door.broker, durability, lambda _: self.token, self.wire.peer, now)
+        assert clients.kick(self.user.user_id, client_id)
+
+    def drain(self, slot: int) -> None:
+        """The socket has taken everything."""
+        self.wire.slow.discard(slot)
+        if slot in self.wire.to_call:
+            self.wire.to_call.discard(slot)
+            self.door.on_writable(slot, self.now_us)
 
     def close(self) -> None:
         self.store.close()

@@ -1,0 +1,96 @@
+"""Turns that the broker's model found and the broker once took wrong, each by itself."""
+
+from pathlib import Path
+
+import pytest
+
+from ingest.mqtt.options import BrokerOptions, Topics, WhenFull
+from tests.ingest import broker_packets as wire
+from tests.ingest.broker_house import BrokerHouse, Packet
+from tests.ingest.broker_model import NEVER, SECOND_US, Line, Message, Subscription, Will
+
+HELLO = Message(b"a", b"hello", 1, False)
+
+
+class Table(BrokerHouse):
+    """Clients of MQTT 5, one slot each."""
+
+    def say(self, slot: int, frame: bytes) -> dict[int, list[Packet]]:
+        """Deliver a packet; what was sent, by slot."""
+        return self.step(lambda: self.receive(slot, frame))[0]
+
+    def join(
+        self, slot: int, name: bytes, expiry_s: int = NEVER, will: Will | None = None
+    ) -> dict[int, list[Packet]]:
+        frame = wire.connect(
+            Line(slot, 5, 0), name, expiry_s, is_clean=False, will=will, alias_max=0, tail=self.credentials
+        )
+        return self.say(slot, frame)
+
+    def subscribe(self, slot: int, *asked: tuple[bytes, Subscription]) -> None:
+        self.say(slot, wire.subscribe(5, list(asked), 0))
+
+    def publish(self, slot: int, message: Message) -> dict[int, list[Packet]]:
+        return self.say(slot, wire.publish(5, message, 1, message.topic, 0, 0))
+
+
+def publishes(packets: list[Packet]) -> list[Packet]:
+    return [each for each in packets if each[0] >> 4 == 3]
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Table:
+    return Table(tmp_path, BrokerOptions(topics=Topics.ANY))
+
+
+def test_a_session_whose_time_was_over_while_the_daemon_was_down_is_not_there(table: Table) -> None:
+    table.join(1, b"x", expiry_s=5)
+    table.subscribe(1, (b"a", Subscription(1)))
+    table.step(lambda: table.cut(1))
+    table.now_us += 6 * SECOND_US
+    table.crash()
+    ((first, body),) = table.join(2, b"x")[2]
+    assert (first, body[0]) == (0x20, 0)
+    assert not table.namespace.sessions[b"x"].subscriptions
+
+
+def test_a_message_to_one_session_directly_and_by_a_group_is_two_after_a_crash_as_well(table: Table) -> None:
+    table.join(1, b"x")
+    table.subscribe(
+        1, (b"a", Subscription(1)), (b"$share/g/#", Subscription(1)), (b"$share/h/a", Subscription(2))
+    )
+    table.step(lambda: table.cut(1))
+    table.join(2, b"y")
+    table.publish(2, HELLO)
+    table.crash()
+    assert len(publishes(table.join(3, b"x")[3])) == 3
+
+
+def test_the_time_of_a_will_begins_when_it_is_published(table: Table) -> None:
+    table.join(1, b"x", will=Will(HELLO, 0, 3))
+    table.join(2, b"y")
+    table.subscribe(2, (b"#", Subscription(1)))
+    table.now_us += 60 * SECOND_US
+    sent, _ = table.step(lambda: table.cut(1))
+    ((_, body),) = publishes(sent[2])
+    assert b"\x02\x00\x00\x00\x03" in body
+
+
+def test_a_will_is_its_clients_own_message_for_no_local(table: Table) -> None:
+    """A client that wants none of its own gets none of its own [MQTT-3.8.3-3]."""
+    table.join(1, b"x", will=Will(HELLO, 0, 0))
+    table.subscribe(1, (b"a", Subscription(1, no_local=True)))
+    table.step(lambda: table.cut(1))
+    assert not publishes(table.join(2, b"x")[2])
+
+
+def test_a_message_that_fits_into_no_queue_costs_nobody_else_its_place(tmp_path: Path) -> None:
+    options = BrokerOptions(topics=Topics.ANY, queued_bytes_max=20, when_full=WhenFull.DROP_OLDEST)
+    table = Table(tmp_path, options)
+    table.join(1, b"x")
+    table.subscribe(1, (b"a", Subscription(1)))
+    table.step(lambda: table.cut(1))
+    table.join(2, b"y")
+    table.publish(2, HELLO)
+    table.publish(2, Message(b"a", bytes(30), 1, False))
+    assert [body[-5:] for _, body in publishes(table.join(3, b"x")[3])] == [b"hello"]
