@@ -30,7 +30,7 @@ crash: build ## 200 trials of kill -9 under load
 crash-broker: build ## 200 trials of kill -9 with MQTT sessions: publishers and subscribers go on with theirs
 	$(BIN)/python -m tests.crash.broker_trial --trials 200
 
-model: build ## the broker against its model for an hour
+model: build ## the broker against its model, 20,000 plays in half an hour
 	$(BIN)/python -m pytest --hypothesis-profile=long tests/ingest/test_broker_model.py
 
 build: $(VENV)/installed $(VENV)/compiled ## the virtual environment and the compiled modules

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent
 
 settings.register_profile("thingscale", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 # For those who have time: `pytest --hypothesis-profile=long FILE`.
-settings.register_profile("long", settings.get_profile("thingscale"), max_examples=20_000)
+settings.register_profile("long", settings.get_profile("thingscale"), max_examples=10_000)
 settings.load_profile("thingscale")
 
 
