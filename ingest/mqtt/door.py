@@ -108,7 +108,7 @@ class MqttDoor:
             packet = packets.decode(frame, connection.protocol)
             return self._receive(connection, packet, at_us)
         except ProtocolError as error:
-            self._fail(connection, error)
+            self._fail(connection, frame, error)
             return True
 
     def on_malformed(self, slot: int, reason: str) -> None:
@@ -199,11 +199,17 @@ class MqttDoor:
                 raise ProtocolError("a second CONNECT [MQTT-3.1.0-2]", ReasonCode.PROTOCOL_ERROR)
         return True
 
-    def _fail(self, connection: Connection, error: ProtocolError) -> None:
-        """The peer broke the protocol: its connection ends (3.1.1 section 4.8, 5.0 section 4.13)."""
+    def _fail(self, connection: Connection, frame: bytes, error: ProtocolError) -> None:
+        """The peer broke the protocol: its connection ends (3.1.1 section 4.8, 5.0 section 4.13).
+
+        A CONNECT of 5.0 is told why [MQTT-3.1.4-1]. What it cannot have said, its wishes, is not known.
+        """
         self._count_error(error.code)
         if connection.session is not None:
             self.broker.disconnect(connection, error.code, error.reason)
+        elif not connection.protocol and packets.form_of(frame) == 5:
+            connection.protocol = 5
+            self._connack(connection, error.code, f"{error.code.name}: {error.reason}")
         else:
             self.link.close(connection.slot)
 
@@ -294,7 +300,7 @@ class MqttDoor:
     def _refuse(self, connection: Connection, connect: packets.Connect, why: Why) -> bool:
         reason = why.code
         self._refused[reason.name] = self._refused.get(reason.name, 0) + 1
-        connection.protocol = connect.protocol or 4
+        connection.protocol = connect.protocol or connect.form
         code = int(reason) if connection.protocol == 5 else RETURN_CODES.get(reason, 5)
         self._connack(connection, code, why.words)
         return True

@@ -25,7 +25,7 @@ __all__ = [
     "NONE", "PINGRESP", "Auth", "Connect", "Disconnect", "Packet", "Pingreq", "Properties", "Property",
     "ProtocolError", "Puback", "Pubcomp", "Publish", "Pubrec", "Pubrel", "ReasonCode", "Subscribe", "Subscription",
     "Unsubscribe", "Will", "acknowledgement", "connack", "decode", "decode_properties_block", "disconnect",
-    "encode_properties", "protocol_of", "publish", "suback", "unsuback",
+    "encode_properties", "form_of", "publish", "suback", "unsuback",
 ]  # fmt: skip
 
 PROTOCOLS: Final = {(b"MQIsdp", 3): 3, (b"MQTT", 4): 4, (b"MQTT", 5): 5}
@@ -52,7 +52,10 @@ class Will:
 
 @dataclass(frozen=True, slots=True)
 class Connect:
-    """CONNECT. ``protocol`` is 3, 4 or 5; None is one that we do not speak. ``clean_session`` is 5.0's Clean Start."""
+    """CONNECT. ``protocol`` is 3, 4 or 5; None is one that we do not speak. ``clean_session`` is 5.0's Clean Start.
+
+    ``form`` is the protocol whose CONNACK its sender most likely reads: 5 or 4.
+    """
 
     protocol: int | None
     clean_session: bool = True
@@ -62,6 +65,7 @@ class Connect:
     username: bytes | None = None
     password: bytes | None = field(default=None, repr=False)
     properties: Properties = field(default_factory=_none)
+    form: int = field(default=4, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,11 +220,11 @@ def decode(frame: bytes, protocol: int) -> Packet:
     return packet
 
 
-def protocol_of(frame: bytes) -> int | None:
-    """What a CONNECT speaks, however wrong the rest of it is; None for anything else. Never raises."""
+def form_of(frame: bytes) -> int | None:
+    """``Connect.form`` however wrong the rest of the packet is; None for anything but a CONNECT. Never raises."""
     try:
         kind, _, reader = _open(frame, 4)
-        return _level(reader) if kind == 1 else None
+        return _level(reader)[1] if kind == 1 else None
     except ProtocolError:
         return None
 
@@ -246,24 +250,25 @@ def _check_end(reader: Reader) -> None:
         raise ProtocolError("bytes behind the packet's end")
 
 
-def _level(reader: Reader) -> int | None:
+def _level(reader: Reader) -> tuple[int | None, int]:
+    """What a CONNECT speaks, and the form of its CONNACK: who says 5 reads 5.0's, whatever else it says."""
     name = reader.binary()
     if name not in NAMES:
         raise ProtocolError(
             "no protocol of this name [MQTT-3.1.2-1]", ReasonCode.UNSUPPORTED_PROTOCOL_VERSION
         )
     level = reader.byte()
-    protocol = PROTOCOLS.get((name, level & ~BRIDGE))
-    return None if protocol == 5 and level & BRIDGE else protocol
+    protocol, form = PROTOCOLS.get((name, level & ~BRIDGE)), 5 if level & ~BRIDGE == 5 else 4
+    return None if protocol == 5 and level & BRIDGE else protocol, form
 
 
 def _connect(frame: bytes, reader: Reader, header_flags: int) -> Connect:
-    protocol = _level(reader)
+    protocol, form = _level(reader)
     # In 3.1 nobody uses the header's flags of a CONNECT; later they are reserved.
     if header_flags and protocol != 3:
         raise ProtocolError("reserved flags [MQTT-2.2.2-2, MQTT-2.1.3-1]")
     if protocol is None:
-        return Connect(None)
+        return Connect(None, form=form)
     reader.protocol = protocol
     flags, keepalive_s = reader.byte(), reader.number()
     # Neither has 3.1 a use for the lowest of these.
@@ -287,7 +292,9 @@ def _connect(frame: bytes, reader: Reader, header_flags: int) -> Connect:
     if protocol == 4 and flags & 0x40 and not flags & 0x80:
         raise ProtocolError("a password without a user name [MQTT-3.1.2-22]")
     _check_end(reader)
-    return Connect(protocol, bool(flags & 2), keepalive_s, client_id, will, username, password, properties)
+    return Connect(
+        protocol, bool(flags & 2), keepalive_s, client_id, will, username, password, properties, form
+    )
 
 
 def _will(reader: Reader, flags: int) -> Will:

@@ -86,6 +86,8 @@ row("the reserved connect flag closes the connection", {BOTH: "3.1.2-3"},
     a.sends(connect(a.id, flags=3)), a.closed(0x81, 0x82))  # fmt: skip
 row("3.1 has no use for the lowest of the connect flags", {V31: "3.1.4-4"},
     a.sends(connect(a.id, flags=3)), a.gets(Connack()), a.gets_nothing())  # fmt: skip
+row("a malformed CONNECT is answered with the reason", {V5: "3.1.4-1 4.13.1-1"},
+    a.sends(connect(a.id, flags=3)), a.told(0x81, 0x82), mosquitto="closes without a word")  # fmt: skip
 row("reserved bits of the fixed header close the connection", {V311: "2.2.2-1 2.2.2-2", V5: "2.1.3-1"},
     a.sends(connect(a.id, first=0x11)), a.closed(0x81, 0x82))  # fmt: skip
 row("will QoS 3 closes the connection", {(V31, V311): "3.1.2-14", V5: "3.1.2-12"},

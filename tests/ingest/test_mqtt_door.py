@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from ingest.admission import Admission, RateLimiter
+from ingest.mqtt.packets import ReasonCode
 from storage.journal import Journal, Limits
 from storage.kinds import Refusal
 from storage.registry import Registry, User
@@ -123,6 +124,44 @@ def test_a_version_that_nobody_speaks_is_return_code_1(house: House) -> None:
 
 def test_a_client_of_version_5_is_told_why_it_is_refused(house: House) -> None:
     assert house.receive(1, "10 0004 'MQTT' 05 02 003c 02 17 00 0001 'c'") == b"\x20\x03\x00\x86\x00"
+    assert house.wire.closed == [1]
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        ("10 0004 'MQTT' 05 03 003c 00 0001 'c'", 0x81),
+        ("10 0004 'MQTT' 05", 0x81),
+        ("12 0004 'MQTT' 05 02 003c 00 0001 'c'", 0x81),
+        ("10 0004 'MQTT' 05 02 003c 03 21 0000 0001 'c'", 0x82),
+        ("10 0004 'MQTT' 05 02 003c 04 17 01 17 01 0001 'c'", 0x82),
+        ("10 0004 'MQTT' 85 02 003c 00 0001 'c'", 0x84),
+    ],
+)
+def test_a_connect_of_5_0_that_is_wrong_is_told_why_before_the_end(
+    house: House, data: str, code: int
+) -> None:
+    answer = house.receive(1, data)
+    assert answer[0] == 0x20
+    assert answer[2:4] == bytes([0, code])
+    assert f"{ReasonCode(code).name}: ".encode() in answer
+    assert house.wire.closed == [1]
+    house.wire.sent.clear()
+    house.door.on_closed(1, 1)
+    assert house.wire.sent == {}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "10 0004 'MQTT' 04 03 003c 0001 'c'",
+        "10 0006 'MQIsdp' 03 03 003c 0001 'c'",
+        "10 0004 'MQ'",
+        "f0 0004 'MQTT' 05",
+    ],
+)
+def test_a_wrong_connect_of_the_others_ends_without_a_word(house: House, data: str) -> None:
+    assert house.receive(1, data) == b""
     assert house.wire.closed == [1]
 
 

@@ -36,7 +36,7 @@ from ingest.mqtt.packets import (
     decode_properties_block,
     disconnect,
     encode_properties,
-    protocol_of,
+    form_of,
     publish,
     suback,
     unsuback,
@@ -221,7 +221,7 @@ def test_arbitrary_bytes_raise_nothing_but_a_protocol_error(body: bytes, kind: i
     for data in (body, bytes([kind << 4 | (body[0] & 15 if body else 2), len(body)]) + body):
         with contextlib.suppress(ProtocolError):
             decode(data, protocol)
-        protocol_of(data)
+        form_of(data)
 
 
 @given(st.sampled_from(GOOD_ROWS), st.data())
@@ -255,12 +255,15 @@ def test_before_connect_only_connect_decides_how_it_is_read() -> None:
     assert decode(frame("30 0001 'a' 'x'"), 0) == Publish(b"a", b"x", 0, 0)
 
 
-def test_what_a_wrong_connect_speaks_can_be_asked() -> None:
-    assert protocol_of(frame("10 0004 'MQTT' 05 03")) == 5
-    assert protocol_of(frame("10 0006 'MQIsdp' 03")) == 3
-    assert protocol_of(frame("10 0004 'MQTT' 06 02 003c 00 0001 'c'")) is None
-    assert protocol_of(frame("30 0004 'MQTT' 05")) is None
-    assert protocol_of(b"") is None
+def test_in_which_form_a_wrong_connect_is_answered_can_be_asked() -> None:
+    assert form_of(frame("10 0004 'MQTT' 05 03")) == 5
+    assert form_of(frame("10 0006 'MQIsdp' 03")) == 4
+    assert form_of(frame("10 0004 'MQTT' 06 02 003c 00 0001 'c'")) == 4
+    assert form_of(frame("10 0004 'MQTT' 85")) == 5
+    assert form_of(frame("10 0004 'MQTX' 05")) is None
+    assert form_of(frame("10 0004 'MQTT'")) is None
+    assert form_of(frame("30 0004 'MQTT' 05")) is None
+    assert form_of(b"") is None
 
 
 # ---- round trips with the twin, a client's own writer
