@@ -6,7 +6,8 @@ survive a crash needs room in the log batch first: without it a packet is offere
 False), and what cannot wait, like the end of a connection, is put off.
 
 A message on a data topic of the client's own user is stored like a reading of the lane and relayed to whoever has
-subscribed; what it is refused for as a reading does not keep it from subscribers (contract 2.3.5).
+subscribed; what it is refused for as a reading does not keep it from subscribers (contract 2.3.5), but the publisher
+is told.
 """
 
 import secrets
@@ -202,16 +203,16 @@ class MqttDoor:
     def _fail(self, connection: Connection, frame: bytes, error: ProtocolError) -> None:
         """The peer broke the protocol: its connection ends (3.1.1 section 4.8, 5.0 section 4.13).
 
-        A CONNECT of 5.0 is told why [MQTT-3.1.4-1]. What it cannot have said, its wishes, is not known.
+        A CONNECT of 5.0 is told why [MQTT-3.1.4-1], unless it takes no CONNACK.
         """
         self._count_error(error.code)
         if connection.session is not None:
             self.broker.disconnect(connection, error.code, error.reason)
-        elif not connection.protocol and packets.form_of(frame) == 5:
+        elif connection.protocol or error.code is ReasonCode.PACKET_TOO_LARGE or packets.form_of(frame) != 5:
+            self.link.close(connection.slot)
+        else:
             connection.protocol = 5
             self._connack(connection, error.code, f"{error.code.name}: {error.reason}")
-        else:
-            self.link.close(connection.slot)
 
     def _count_error(self, code: ReasonCode) -> None:
         self._protocol_errors[code.name] = self._protocol_errors.get(code.name, 0) + 1
@@ -353,14 +354,9 @@ class MqttDoor:
         refusal = self._store(namespace, topic, packet.payload, at_us)
         if refusal == FULL:
             return False
-        reason, words = ReasonCode.SUCCESS, ""
-        if refusal:
-            reason, words = REASONS[Refusal(refusal)], words_of(Refusal(refusal))
         deliveries = self.broker.address(namespace, message, session, at_us) if is_relayed else []
-        if deliveries:
-            reason = ReasonCode.SUCCESS
-        elif packet.qos == 1 and reason is ReasonCode.SUCCESS and self._is_for_nobody(namespace, topic):
-            reason = ReasonCode.NO_MATCHING_SUBSCRIBERS
+        is_for_nobody = packet.qos == 1 and not deliveries and self._is_for_nobody(namespace, topic)
+        reason, words = _answer(packet, refusal, is_relayed=bool(deliveries), is_for_nobody=is_for_nobody)
         # PUBREC with a reason ends the exchange in 5.0 [MQTT-4.3.3-9]; 3.1.1 knows no reasons.
         if packet.qos == 2 and (reason < 0x80 or connection.protocol < 5):
             session.take_inbound(packet.packet_id)
@@ -544,6 +540,23 @@ class MqttDoor:
 
     def statistics(self) -> DoorStatistics:
         return DoorStatistics(dict(self._accepted), dict(self._refused), dict(self._protocol_errors))
+
+
+def _answer(
+    packet: packets.Publish, refusal: int, *, is_relayed: bool, is_for_nobody: bool
+) -> tuple[ReasonCode, str]:
+    """What a publisher is told: the refusal of its reading, if there is one, whether it was relayed or not.
+
+    With QoS 2 a relayed one is told in words alone: a reason would end the exchange [MQTT-4.3.3-9], and the message,
+    sent again, would be relayed twice.
+    """
+    is_used = refusal != Refusal.FOREIGN_TOPIC and (is_relayed or packet.retain)
+    if refusal and not (is_used and refusal == Refusal.UNKNOWN_TOPIC):
+        code = ReasonCode.SUCCESS if is_used and packet.qos == 2 else REASONS[Refusal(refusal)]
+        return code, words_of(Refusal(refusal))
+    if is_for_nobody:
+        return ReasonCode.NO_MATCHING_SUBSCRIBERS, ""
+    return ReasonCode.SUCCESS, ""
 
 
 # CONNACK return codes of 3.1 and 3.1.1 (table 3.1); 5, not authorised, for everything else.

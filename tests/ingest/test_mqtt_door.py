@@ -155,7 +155,8 @@ def test_a_connect_of_5_0_that_is_wrong_is_told_why_before_the_end(
     "data",
     [
         "10 0004 'MQTT' 04 03 003c 0001 'c'",
-        "10 0006 'MQIsdp' 03 03 003c 0001 'c'",
+        "10 0006 'MQIsdp' 03 0a 003c 0001 'c'",
+        "10 0004 'MQTX' 05 02 003c 00 0001 'c'",
         "10 0004 'MQ'",
         "f0 0004 'MQTT' 05",
     ],

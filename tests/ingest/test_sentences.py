@@ -105,6 +105,34 @@ def test_a_message_of_the_old_versions_has_no_words(house: House) -> None:
     assert house.receive(1, "82 0005 0001 'a' 00") == bytes.fromhex("90 03 00 05 80")
 
 
+@pytest.mark.parametrize("is_relayed", [False, True])
+def test_a_refused_reading_is_told_so_whether_it_is_relayed_or_not(house: House, is_relayed: bool) -> None:
+    if is_relayed:
+        user, token = house.user.user_id, house.token
+        house.receive(3, f"10 0004 'MQTT' 04 c2 0000 0001 's' {len(user):04x} '{user}' 0020 '{token}'")
+        text = f"{token}/#"
+        house.receive(3, f"82 0001 {len(text):04x} '{text}' 00")
+    connect(house)
+    for device, payload, refusal in (
+        ("bare", b"\x001", Refusal.NEW_DEVICE_FOUND),
+        ("bare", b"\x001", Refusal.NO_MAPPED_CH),
+        ("d", b"\x00{", Refusal.BAD_JSON_FORMAT),
+    ):
+        house.wire.sent.pop(3, None)
+        answer = house.publish(1, f"{house.token}/json/{device}", payload)
+        assert answer[4] == REASONS[refusal]
+        assert words(answer, 5) == words_of(refusal)
+        assert (3 in house.wire.sent) is is_relayed
+    answer = house.publish(1, f"{house.token}/json/bare", b"\x001", 0x34)
+    assert answer[4] == (0 if is_relayed else REASONS[Refusal.NO_MAPPED_CH])
+    assert words(answer, 5) == words_of(Refusal.NO_MAPPED_CH)
+    house.wire.sent.pop(3, None)
+    answer = house.publish(1, f"{house.token}/json/bare", b"\x001", 0x3C)
+    assert (3 in house.wire.sent) is False
+    answer = house.publish(1, f"{house.token}/talk/about/it", b"\x001")
+    assert answer[4:5] == (b"" if is_relayed else bytes([REASONS[Refusal.UNKNOWN_TOPIC]]))
+
+
 REFUSED: dict[Why, tuple[str, dict[str, Any]]] = {
     Why.CREDENTIALS: ("", {}),
     Why.AUTHENTICATION_METHOD: ("15 0001 'm'", {}),
