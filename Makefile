@@ -21,8 +21,9 @@ lint: build ## linters, types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: build ## ingest beside mosquitto, a null server and a naive one: a table and a JSON file
+bench: build ## ingest and the broker beside mosquitto and others: tables and JSON files
 	$(BIN)/python -m benchmarks.bench_ingest
+	$(BIN)/python -m benchmarks.bench_broker
 
 crash: build ## 200 trials of kill -9 under load
 	$(BIN)/python -m tests.crash.trial --trials 200

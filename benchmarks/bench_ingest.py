@@ -9,12 +9,9 @@ Exits with 1 when a server loses a message, a connection or a count, never becau
 """
 
 import argparse
-import http.client
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,19 +20,11 @@ import msgspec
 
 from benchmarks import idle, ingest_report, machine, processes, recovery, traffic
 from benchmarks.programs import BUILD
-from benchmarks.servers import PEERS, Peer, Place, Server, stored_datapoints
+from benchmarks.runs import FAILURES, WrongCountError, check_stored, progress, write_document
+from benchmarks.servers import PEERS, Peer, Place
 from benchmarks.traffic import LoadResult, Scenario
 
 IDLE_CONNECTIONS = 15_000
-
-# What a server that misbehaves looks like from here; everything else is a mistake of the bench.
-FAILURES = (
-    processes.ServerFailedError,
-    traffic.LoadFailedError,
-    subprocess.SubprocessError,
-    http.client.HTTPException,
-    OSError,
-)
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -50,10 +39,6 @@ class Plan(msgspec.Struct, frozen=True):
 
 FULL = Plan(3, 5.0, 1.0, IDLE_CONNECTIONS, 3_000_000)
 QUICK = Plan(1, 1.0, 0.3, IDLE_CONNECTIONS, 1_000_000)
-
-
-class WrongCountError(Exception):
-    """A server acknowledged another number of datapoints than it says it stores."""
 
 
 class Bench:
@@ -99,15 +84,9 @@ class Bench:
             result = traffic.measure(
                 scenario, server, self.cores.load, self.plan.duration_s, self.plan.warmup_s
             )
-            self.check_count(peer, server, result)
+            if peer.name == "thingscale":
+                check_stored(server, result)
         return result
-
-    def check_count(self, peer: Peer, server: Server, result: LoadResult) -> None:
-        if peer.name != "thingscale":
-            return
-        stored = stored_datapoints(server)
-        if stored != result.acknowledged:
-            raise WrongCountError(f"{result.acknowledged} datapoints were acknowledged, {stored} are stored")
 
     def run_idle(self, files: int) -> None:
         connections = idle.idle_connections_max(self.plan.idle_connections, files)
@@ -129,16 +108,9 @@ class Bench:
             )
 
     def write(self, directory: Path, description: dict[str, object]) -> Path:
-        directory.mkdir(parents=True, exist_ok=True)
-        path = directory / f"ingest-{time.strftime('%Y%m%d-%H%M%S')}.json"
         measured = ingest_report.document(self.scenarios, self.runs, self.idle, self.recovery)
         everything = {"machine": description, "plan": self.plan, "notes": self.notes, **measured}
-        path.write_bytes(msgspec.json.format(msgspec.json.encode(everything), indent=1) + b"\n")
-        return path
-
-
-def progress(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+        return write_document(directory, "ingest", everything)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -209,7 +181,7 @@ def run_all(bench: Bench, wanted: list[str], files: int) -> str:
             bench.run_idle(files)
         if "recovery" in wanted and any(peer.name == "thingscale" for peer in bench.peers):
             bench.run_recovery()
-    except (WrongCountError, *FAILURES) as error:
+    except FAILURES as error:
         return f"{type(error).__name__}: {error}"
     return ""
 

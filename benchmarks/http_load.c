@@ -6,7 +6,7 @@
  */
 #include "load.h"
 
-const char protocol_name[] = "http";
+const char program_name[] = "http_load";
 const struct option protocol_options[] = {{"method", 1, 0, 'M'}, {"path", 1, 0, 'R'}, {"header", 1, 0, 'H'}, {"status", 1, 0, 's'}, {NULL, 0, 0, 0}};
 
 static const char *method = "POST", *path = "/post_v2/";

@@ -5,7 +5,9 @@ there; then compare the process's private memory before and with all connections
 Kernel memory (sockets, about 2-4 KB each) is the same for all and not in it.
 """
 
+import contextlib
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import msgspec
@@ -51,6 +53,33 @@ def idle_connections_max(wanted: int, files: int) -> int:
     return min(wanted, files - SPARE_FILES)
 
 
+@contextlib.contextmanager
+def hold_idle(server: Server, core: int | None, connections: int) -> Iterator[Held]:
+    """Idle MQTT connections, all open when the block begins and all alive when it ends.
+
+    Raises:
+        LoadFailedError: not all could be opened, or the server closed one; the generator's own words.
+    """
+    sources = ["--source-addresses", str(SOURCE_ADDRESSES)]
+    command = load_command(server, "mqtt", "--idle", "--connections", str(connections), *sources)
+    with pinned(core):
+        holder = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+    try:
+        assert holder.stdout is not None
+        line = holder.stdout.readline()
+        if not line:
+            raise LoadFailedError(holder.communicate()[1].decode().strip())
+        yield msgspec.json.decode(line, type=Held)
+        _, errors = holder.communicate()
+        if holder.returncode != 0:
+            raise LoadFailedError(errors.decode().strip())
+    finally:
+        holder.kill()  # a no-op on every way but that of an exception inside the block
+        holder.wait()
+
+
 def measure_idle(server: Server, core: int | None, connections: int) -> IdleResult:
     """Hold idle MQTT connections and read the server's memory."""
     warm = load_command(
@@ -58,20 +87,6 @@ def measure_idle(server: Server, core: int | None, connections: int) -> IdleResu
     )
     run_load(warm, core, limit_s=60)
     before = memory_bytes(server.pid)["private"]
-    sources = ["--source-addresses", str(SOURCE_ADDRESSES)]
-    command = load_command(server, "mqtt", "--idle", "--connections", str(connections), *sources)
-    with pinned(core):
-        holder = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-    assert holder.stdout is not None
-    line = holder.stdout.readline()
-    if not line:
-        _, errors = holder.communicate()
-        raise LoadFailedError(errors.decode().strip())
-    held = msgspec.json.decode(line, type=Held)
-    full = memory_bytes(server.pid)["private"]
-    _, errors = holder.communicate()
-    if holder.returncode != 0:
-        raise LoadFailedError(errors.decode().strip())
+    with hold_idle(server, core, connections) as held:
+        full = memory_bytes(server.pid)["private"]
     return IdleResult(held.connections, held.opening_s, before, full)

@@ -9,18 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks.idle import IdleResult
 from benchmarks.recovery import RecoveryResult
+from benchmarks.tables import Target, number, open_console, ratio, target_table, titled
 from benchmarks.traffic import LoadResult, Scenario
 
 # From here on the generator, not the server, is what limits a closed loop.
 GENERATOR_BUSY = 0.97
-
-# Width of the tables in a file or a pipe.
-PLAIN_COLUMNS = 110
 
 LEGEND = """\
 x null: CPU per message over the null server's; x mosquitto: throughput over mosquitto's.
@@ -55,28 +52,8 @@ class Figures:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A promise and what was measured; `kept` is None where something needed was not measured."""
-
-    promise: str
-    limit: float
-    measured: float | None
-    at_most: bool
-
-    @property
-    def kept(self) -> bool | None:
-        if self.measured is None:
-            return None
-        return self.measured <= self.limit if self.at_most else self.measured >= self.limit
-
-
 def medians(runs: Runs) -> dict[tuple[str, str], Figures]:
     return {key: Figures.of(results) for key, results in runs.items() if results}
-
-
-def _ratio(over: float | None, under: float | None) -> float | None:
-    return over / under if over is not None and under else None
 
 
 def targets(
@@ -100,25 +77,25 @@ def targets(
         Target(
             "QoS 1, one in flight: CPU per message over mosquitto's",
             1.0,
-            _ratio(cpu(one, ours), cpu(one, "mosquitto")),
+            ratio(cpu(one, ours), cpu(one, "mosquitto")),
             True,
         ),
         Target(
             "QoS 1, one in flight: CPU per message over the null server's",
             1.7,
-            _ratio(cpu(one, ours), cpu(one, "null")),
+            ratio(cpu(one, ours), cpu(one, "null")),
             True,
         ),
         Target(
             "QoS 1, 20 in flight: throughput over mosquitto's",
             6.0,
-            _ratio(rate(many, ours), rate(many, "mosquitto")),
+            ratio(rate(many, ours), rate(many, "mosquitto")),
             False,
         ),
         Target(
             "QoS 0: throughput over mosquitto's",
             4.0,
-            _ratio(rate("qos0", ours), rate("qos0", "mosquitto")),
+            ratio(rate("qos0", ours), rate("qos0", "mosquitto")),
             False,
         ),
         Target("HTTP keep-alive POST: CPU, µs", 10.0, cpu("http", ours), True),
@@ -133,12 +110,6 @@ def targets(
     ]
 
 
-def _number(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
 def print_tables(
     scenarios: Sequence[Scenario],
     runs: Runs,
@@ -147,9 +118,7 @@ def print_tables(
     notes: Sequence[str],
 ) -> None:
     """Everything, on stdout."""
-    console, figures = Console(), medians(runs)
-    if not console.is_terminal:
-        console.width = PLAIN_COLUMNS
+    console, figures = open_console(), medians(runs)
     if figures:
         console.print(_traffic_table(scenarios, figures))
         console.print(*(f"{scenario.name}: {scenario.title}" for scenario in scenarios), LEGEND, sep="\n")
@@ -159,34 +128,27 @@ def print_tables(
         console.print(_recovery_table(recovery))
     promised = targets(figures, idle, recovery)
     if any(target.measured is not None for target in promised):
-        console.print(_target_table(promised))
+        console.print(target_table(promised))
     for note in notes:
         console.print(f"note: {note}", markup=False)
 
 
-def _titled(title: str, *columns: str, numbers: Sequence[str] = ()) -> Table:
-    table = Table(*columns, title=title, title_justify="left")
-    for heading in numbers:
-        table.add_column(heading, justify="right")
-    return table
-
-
 def _traffic_table(scenarios: Sequence[Scenario], figures: Mapping[tuple[str, str], Figures]) -> Table:
     headings = ("messages/s", "CPU µs", "x null", "x mosquitto", "p50 µs", "p99 µs", "max µs")
-    table = _titled("Ingest: medians of the rounds of one run", "scenario", "server", numbers=headings)
+    table = titled("Ingest: medians of the rounds of one run", "scenario", "server", numbers=headings)
     for scenario in scenarios:
         rows = {peer: found for (name, peer), found in figures.items() if name == scenario.name}
         null, mosquitto = rows.get("null"), rows.get("mosquitto")
         for i, (peer, found) in enumerate(rows.items()):
-            to_null = _ratio(found.cpu_us, null.cpu_us if null else None)
-            to_mosquitto = _ratio(found.per_second, mosquitto.per_second if mosquitto else None)
+            to_null = ratio(found.cpu_us, null.cpu_us if null else None)
+            to_mosquitto = ratio(found.per_second, mosquitto.per_second if mosquitto else None)
             limited = "*" if scenario.rate == 0 and found.generator_cpu_share > GENERATOR_BUSY else ""
             cells = (found.cpu_us, to_null, to_mosquitto, found.p50_us, found.p99_us, found.max_us)
             texts = [
                 scenario.name if i == 0 else "",
                 peer,
-                limited + _number(found.per_second),
-                *map(_number, cells),
+                limited + number(found.per_second),
+                *map(number, cells),
             ]
             table.add_row(*texts, end_section=i == len(rows) - 1)
     return table
@@ -194,11 +156,11 @@ def _traffic_table(scenarios: Sequence[Scenario], figures: Mapping[tuple[str, st
 
 def _idle_table(idle: Mapping[str, IdleResult]) -> Table:
     headings = ("connections", "bytes each", "before MB", "with all MB")
-    table = _titled("Idle MQTT connections: private memory", "server", numbers=headings)
+    table = titled("Idle MQTT connections: private memory", "server", numbers=headings)
     for peer, result in idle.items():
         sizes = (result.before_bytes / 1e6, result.with_connections_bytes / 1e6)
         cells = (result.connections, result.bytes_per_connection, *sizes)
-        table.add_row(peer, *map(_number, cells))
+        table.add_row(peer, *map(number, cells))
     return table
 
 
@@ -211,18 +173,9 @@ def _recovery_table(recovery: RecoveryResult) -> Table:
         "ready after s",
         "empty start s",
     )
-    table = _titled("Recovery after kill -9", numbers=headings)
+    table = titled("Recovery after kill -9", numbers=headings)
     counts = (recovery.acknowledged, recovery.stored, recovery.replayed_rows, recovery.datapoints_per_second)
-    table.add_row(*map(_number, counts), f"{recovery.restart_s:.2f}", f"{recovery.first_start_s:.2f}")
-    return table
-
-
-def _target_table(promised: Sequence[Target]) -> Table:
-    table = _titled("Targets", "promise", numbers=("limit", "measured", "kept"))
-    for target in promised:
-        sign = "≤" if target.at_most else "≥"
-        kept = {True: "yes", False: "NO", None: "not measured"}[target.kept]
-        table.add_row(target.promise, f"{sign} {_number(target.limit)}", _number(target.measured), kept)
+    table.add_row(*map(number, counts), f"{recovery.restart_s:.2f}", f"{recovery.first_start_s:.2f}")
     return table
 
 

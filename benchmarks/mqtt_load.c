@@ -7,11 +7,11 @@
  * the unacknowledged ones (use some hundred), and the pings are a per cent of the packets.
  */
 #include "load.h"
+#include "mqtt_packets.h"
 
-const char protocol_name[] = "mqtt";
+const char program_name[] = "mqtt_load";
 const struct option protocol_options[] = {{"qos", 1, 0, 'q'}, {NULL, 0, 0, 0}};
 
-enum { CONNACK = 2, PUBACK = 4, PINGRESP = 13 };
 static int qos = 1;
 static uint32_t ping_every;
 static struct Topic { uint8_t bytes[256]; size_t n; } *topics;
@@ -38,40 +38,10 @@ static void protocol_prepare(void) {
     }
 }
 
-static size_t put_string(uint8_t *out, const char *text) {
-    size_t n = strlen(text);
-    out[0] = (uint8_t)(n >> 8);
-    out[1] = (uint8_t)n;
-    memcpy(out + 2, text, n);
-    return n + 2;
-}
-
-static size_t put_header(uint8_t *out, uint8_t first, size_t remaining) {
-    size_t n = 0;
-    out[n++] = first;
-    do {
-        uint8_t digit = remaining & 0x7f;
-        remaining >>= 7;
-        out[n++] = (uint8_t)(digit | (remaining ? 0x80 : 0));
-    } while (remaining);
-    return n;
-}
-
 static size_t protocol_greeting(const Connection *c, uint8_t *out) {
-    static const uint8_t start[] = {0, 4, 'M', 'Q', 'T', 'T', 4, 0xc2}; /* user name, password, clean session */
-    uint8_t body[512];
     char client[64];
-    size_t n = sizeof start;
-    memcpy(body, start, n);
-    body[n++] = (uint8_t)(options.keepalive_s >> 8);
-    body[n++] = (uint8_t)options.keepalive_s;
-    snprintf(client, sizeof client, "load-%d-%d", options.port, c->index);
-    n += put_string(body + n, client);
-    n += put_string(body + n, options.user);
-    n += put_string(body + n, options.token);
-    size_t header = put_header(out, 0x10, n);
-    memcpy(out + header, body, n);
-    return header + n;
+    snprintf(client, sizeof client, "%s-%d-%d", options.idle ? "idle" : "load", options.port, c->index);
+    return put_connect(out, client, options.user, options.token, options.keepalive_s, CLEAN_SESSION);
 }
 
 static size_t protocol_message(const Connection *c, uint64_t ordinal, uint8_t *out) {
@@ -81,11 +51,7 @@ static size_t protocol_message(const Connection *c, uint64_t ordinal, uint8_t *o
     size_t n = put_header(out, (uint8_t)(0x30 | qos << 1), topic->n + id + payload);
     memcpy(out + n, topic->bytes, topic->n);
     n += topic->n;
-    if (qos) { /* packet ids 1..65535 in a circle */
-        unsigned packet_id = (unsigned)(ordinal % 65535) + 1;
-        out[n++] = (uint8_t)(packet_id >> 8);
-        out[n++] = (uint8_t)packet_id;
-    }
+    if (qos) n += put_u16(out + n, packet_id(ordinal));
     memcpy(out + n, payloads[which].bytes, payload);
     n += payload;
     if (!qos && (ordinal + 1) % ping_every == 0) {
@@ -105,7 +71,7 @@ static Reply protocol_reply(const Connection *c, const uint8_t *bytes, size_t n)
         if (bytes[3] != 0) fail("connection %d: CONNECT was refused with return code %d", c->index, bytes[3]);
         return (Reply){.bytes = 4, .opened = true};
     case PUBACK: {
-        unsigned expected = (unsigned)((c->acknowledged) % 65535) + 1, got = (unsigned)bytes[2] << 8 | bytes[3];
+        unsigned expected = packet_id(c->acknowledged), got = get_u16(bytes + 2);
         if (got != expected) fail("connection %d: PUBACK %u where %u was due", c->index, got, expected);
         return (Reply){.bytes = 4, .acknowledged = 1};
     }
@@ -124,7 +90,6 @@ static size_t protocol_last(const Connection *c, uint8_t *out) {
 }
 
 static size_t protocol_farewell(uint8_t *out) {
-    out[0] = 0xe0;
-    out[1] = 0;
-    return 2;
+    memcpy(out, DISCONNECT, sizeof DISCONNECT);
+    return sizeof DISCONNECT;
 }

@@ -9,20 +9,25 @@ caches or the background work of the measurement before. All of them run on loop
 | mosquitto | routes it to no subscriber, QoS 1 included; persistence off: nothing is durable |
 | naive | one trio task per connection, parsed in Python, not stored (naive_server.py) |
 | thingscale | checks, decodes, stores it; acknowledges after fdatasync (`durability = "fsync"`) |
+
+A place says what is beside the port: a certificate makes mosquitto and thingscale listen with TLS, too, and
+clients then use that port; `persistent` switches on mosquitto's persistence (ours is always on).
 """
 
 import contextlib
+import getpass
 import http.client
 import json
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks import processes
 from benchmarks.programs import program
+from thingscale.devcert import DevelopmentFiles
 
 DEVICE_PREFIX = "load-"
 
@@ -32,10 +37,18 @@ UNLIMITED = {"THINGSCALE_LIMITS_REST_PER_S": "0", "THINGSCALE_LIMITS_CONNECTOR_P
 # As Debian ships it. set_tcp_nodelay would halve its throughput with 20 in flight (one segment per PUBACK: 127
 # against 253 thousand a second) and change nothing with one in flight.
 MOSQUITTO_OPTIONS = """\
-listener {port} 127.0.0.1
+user {user}
 allow_anonymous true
-persistence false
+persistence {persistence}
+persistence_location {directory}/
 log_dest none
+{more}
+listener {port} 127.0.0.1
+"""
+MOSQUITTO_TLS = """\
+listener {port} 127.0.0.1
+certfile {certificate}
+keyfile {key}
 """
 
 
@@ -50,6 +63,7 @@ class Server:
     user: str = "U000001"
     device_token: str = "0" * 32
     api_token: str = ""
+    ca: Path | None = None  # `mqtt_port` speaks TLS, with a certificate that this CA signed
 
     @property
     def pid(self) -> int:
@@ -64,6 +78,9 @@ class Place:
     directory: Path
     environment: Mapping[str, str]
     devices: int
+    certificate: DevelopmentFiles | None = None
+    persistent: bool = False
+    mosquitto_options: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +103,9 @@ def _ready(command: Sequence[str | Path], place: Place) -> Iterator[Server]:
     process = processes.start(command, place.core, log=log, environment=place.environment)
     try:
         ready = processes.read_ready(process, log)
-        yield Server(process, log, _port(ready["mqtt"]), _port(ready["http"]))
+        ca = place.certificate.ca if place.certificate and "mqtts" in ready else None
+        mqtt_port = _port(ready["mqtts" if ca else "mqtt"])
+        yield Server(process, log, mqtt_port, _port(ready["http"]), ca=ca)
     finally:
         processes.stop(process)
 
@@ -112,12 +131,24 @@ def open_mosquitto(place: Place) -> Iterator[Server]:
     mosquitto = mosquitto_program()
     assert mosquitto is not None, "Peer.missing was not asked"
     port, log = processes.free_port(), place.directory / "stderr.log"
-    options = place.directory / "mosquitto.conf"
-    options.write_text(MOSQUITTO_OPTIONS.format(port=port))
-    process = processes.start([mosquitto, "-c", options], place.core, log=log)
+    options = MOSQUITTO_OPTIONS.format(
+        port=port,
+        user=getpass.getuser(),  # started as root it would become another one, who may not read the key
+        persistence=str(place.persistent).lower(),
+        directory=place.directory,
+        more=place.mosquitto_options,
+    )
+    ca = None
+    if place.certificate is not None:
+        port, ca = processes.free_port(), place.certificate.ca
+        files = {"certificate": place.certificate.certificate, "key": place.certificate.key}
+        options += MOSQUITTO_TLS.format(port=port, **files)
+    configuration = place.directory / "mosquitto.conf"
+    configuration.write_text(options)
+    process = processes.start([mosquitto, "-c", configuration], place.core, log=log)
     try:
         processes.wait_for_port(process, port)
-        yield Server(process, log, port, None)
+        yield Server(process, log, port, None, ca=ca)
     finally:
         processes.stop(process)
 
@@ -137,16 +168,16 @@ def serve_thingscale(place: Place, user: Mapping[str, str]) -> Iterator[Server]:
     command = [sys.executable, "-m", "thingscale", "serve", "--data", str(data)]
     addresses = ["--mqtt", "127.0.0.1:0", "--http", "127.0.0.1:0"]
     settings = {**place.environment, **UNLIMITED, "THINGSCALE_LOG_FORMAT": "json"}
-    place = Place(place.core, place.directory, settings, place.devices)
-    with _ready([*command, *addresses], place) as server:
-        yield Server(
-            server.process,
-            server.log,
-            server.mqtt_port,
-            server.http_port,
-            user["user_id"],
-            user["device_token"],
-            user["api_token"],
+    if place.certificate is not None:
+        settings["THINGSCALE_SERVER_MQTTS"] = "127.0.0.1:0"
+        settings["THINGSCALE_TLS_CERTIFICATE"] = str(place.certificate.certificate)
+        settings["THINGSCALE_TLS_KEY"] = str(place.certificate.key)
+    with _ready([*command, *addresses], replace(place, environment=settings)) as server:
+        yield replace(
+            server,
+            user=user["user_id"],
+            device_token=user["device_token"],
+            api_token=user["api_token"],
         )
 
 

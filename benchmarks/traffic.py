@@ -95,24 +95,31 @@ class LoadFailedError(Exception):
 def load_command(server: Server, protocol: str, *options: str) -> list[str]:
     """The command line of a load generator against this server."""
     port = server.mqtt_port if protocol == "mqtt" else server.http_port
-    identity = ["--user", server.user, "--token", server.device_token, "--device-prefix", DEVICE_PREFIX]
-    return [
-        str(program(f"{protocol}_load")),
-        "--port",
-        str(port),
-        "--server-pid",
-        str(server.pid),
-        *identity,
-        *options,
-    ]
+    devices = ["--device-prefix", DEVICE_PREFIX]
+    return [str(program(f"{protocol}_load")), "--port", str(port), *identity(server), *devices, *options]
+
+
+def identity(server: Server) -> list[str]:
+    """Who speaks, to which process, and by which CA it is known; the same for every generator."""
+    who = ["--user", server.user, "--token", server.device_token, "--server-pid", str(server.pid)]
+    return [*who, "--tls", str(server.ca)] if server.ca else who
 
 
 def run_load(command: list[str], core: int | None, limit_s: float) -> LoadResult:
+    return msgspec.json.decode(run_generator(command, core, limit_s), type=LoadResult)
+
+
+def run_generator(command: list[str], core: int | None, limit_s: float) -> bytes:
+    """What a load generator prints.
+
+    Raises:
+        LoadFailedError: it found something wrong; its own words.
+    """
     with pinned(core):
         done = subprocess.run(command, capture_output=True, timeout=limit_s, check=False)
     if done.returncode != 0:
         raise LoadFailedError(done.stderr.decode().strip())
-    return msgspec.json.decode(done.stdout, type=LoadResult)
+    return done.stdout
 
 
 def measure(

@@ -1,0 +1,48 @@
+"""What every run against servers does: says how far it is, checks counts, writes its document, survives failures."""
+
+import http.client
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from benchmarks import processes, traffic
+from benchmarks.servers import Server, stored_datapoints
+from benchmarks.traffic import LoadResult
+
+
+class WrongCountError(Exception):
+    """A server acknowledged another number of datapoints than it says it stores."""
+
+
+# What a server that misbehaves looks like from here; everything else is a mistake of the bench.
+FAILURES = (
+    WrongCountError,
+    processes.ServerFailedError,
+    traffic.LoadFailedError,
+    subprocess.SubprocessError,
+    http.client.HTTPException,
+    OSError,
+)
+
+
+def check_stored(server: Server, *results: LoadResult) -> None:
+    """The daemon stores exactly what it acknowledged in these loads, the only ones since it started."""
+    acknowledged, stored = sum(result.acknowledged for result in results), stored_datapoints(server)
+    if stored != acknowledged:
+        raise WrongCountError(f"{acknowledged} datapoints were acknowledged, {stored} are stored")
+
+
+def progress(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def write_document(directory: Path, bench: str, everything: Mapping[str, object]) -> Path:
+    """`<bench>-<time>.json` in the directory; returns its path."""
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / f"{bench}-{time.strftime('%Y%m%d-%H%M%S')}.json"
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(everything), indent=1) + b"\n")
+    return path
