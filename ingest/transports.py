@@ -153,11 +153,16 @@ class WebSocketTransport:
     """The server's side of RFC 6455, for MQTT: any path, binary messages, whose borders mean nothing [MQTT-6.0.0-2].
 
     Frames are not gathered: what has come of one goes on at once, so that its announced length needs no limit.
+
+    Args:
+        origins: of the pages that may connect, in lower case; empty for any. A client that names none is no browser
+            (RFC 6455 section 10.2), and is not asked.
     """
 
-    __slots__ = ("_connection", "_goodbye", "_head", "_pending", "is_ended")
+    __slots__ = ("_connection", "_goodbye", "_head", "_origins", "_pending", "is_ended")
 
-    def __init__(self) -> None:
+    def __init__(self, origins: frozenset[bytes] = frozenset()) -> None:
+        self._origins = origins
         self._head = bytearray()
         self._connection: Connection | None = None
         self._pending = self._goodbye = b""
@@ -219,6 +224,9 @@ class WebSocketTransport:
                 raise self._refused(HTTPStatus.BAD_REQUEST, "the opening request is not complete")
             if any(name in BODY_FIELDS and value != b"0" for name, value in request.extra_headers):
                 raise self._refused(HTTPStatus.BAD_REQUEST, "the opening request has a body")
+            origins = [value.lower() for name, value in request.extra_headers if name == b"origin"]
+            if self._origins and any(origin not in self._origins for origin in origins):
+                raise self._refused(HTTPStatus.FORBIDDEN, "ORIGIN_NOT_ALLOWED")
             spoken = next((name for name in request.subprotocols if name in SUBPROTOCOLS), None)
             self._pending += opening.send(AcceptConnection(subprotocol=spoken))
         except RemoteProtocolError as error:
@@ -234,9 +242,10 @@ class WebSocketTransport:
     def _refused(self, status: HTTPStatus, reason: str) -> TransportError:
         self.is_ended = True
         self._head = bytearray()
+        token = reason if status is HTTPStatus.FORBIDDEN else ""
         self._goodbye = (
-            f"HTTP/1.1 {status.value} {status.phrase}\r\nConnection: close\r\nContent-Length: 0\r\n"
-            "Sec-WebSocket-Version: 13\r\n\r\n"
+            f"HTTP/1.1 {status.value} {status.phrase}\r\nConnection: close\r\nContent-Length: {len(token)}\r\n"
+            f"Sec-WebSocket-Version: 13\r\n\r\n{token}"
         ).encode()
         return TransportError(f"WebSocket: {reason}")
 

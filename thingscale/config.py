@@ -33,8 +33,8 @@ class Setting:
     power_of_two: bool = False
 
     @property
-    def kind(self) -> type[int] | type[float] | type[str]:
-        kind: type[int] | type[float] | type[str] = type(self.default)
+    def kind(self) -> type[int] | type[float] | type[str] | type[list[str]]:
+        kind: type[int] | type[float] | type[str] | type[list[str]] = type(self.default)
         return kind
 
     @property
@@ -47,6 +47,8 @@ class Setting:
             value = float(value)
         if type(value) is not self.kind:
             raise ConfigError(f"{self.path}: expected {self.kind.__name__}, not {value!r}")
+        if isinstance(value, list) and not all(isinstance(each, str) for each in value):
+            raise ConfigError(f"{self.path}: expected a list of texts, not {value!r}")
         if self.choices and value not in self.choices:
             raise ConfigError(f"{self.path}: expected one of {', '.join(self.choices)}, not {value!r}")
         if isinstance(value, int | float) and not self.least <= value <= self.most:
@@ -56,7 +58,9 @@ class Setting:
         return value
 
     def parse(self, text: str) -> Any:
-        """A value from the environment. Raises ConfigError."""
+        """A value from the environment, where a list's items are divided by commas. Raises ConfigError."""
+        if self.kind is list:
+            return self.accept([each.strip() for each in text.split(",") if each.strip()])
         try:
             value: Any = {int: int, float: float, str: str}[self.kind](text)
         except ValueError:
@@ -92,6 +96,7 @@ SETTINGS: Final = (
     Setting("limits.tag_bytes_max", 128, "bytes of a tag's name", least=1, most=255),
     Setting("limits.packet_bytes_max", 131_072, "bytes of one MQTT packet", least=1_024, most=262_144),
     Setting("limits.mqtt_connections_max", 100_000, "MQTT clients at a time", least=1),
+    Setting("limits.mqtt_connections_per_user_max", 0, "MQTT clients of one user at a time; 0 is no limit"),
     Setting("limits.http_connections_max", 10_000, "HTTP clients at a time", least=1),
     Setting("limits.connect_timeout_s", 10.0, "until an MQTT client has sent CONNECT", least=0.1),
     Setting("limits.http_idle_s", 120.0, "silence of an HTTP client between requests", least=0.1),
@@ -117,6 +122,7 @@ SETTINGS: Final = (
     Setting("mqtt.qos_max", 2, "highest QoS that clients may publish with", most=2),
     Setting("mqtt.empty_client_ids", "yes", "whether a client may leave its id to the daemon", ("no", "yes")),
     Setting("mqtt.strict_client_ids", "no", "whether ids of more than 23 bytes are refused", ("no", "yes")),
+    Setting("mqtt.websocket_origins", [], "origins of web pages that may connect by WebSocket; empty: any"),
     Setting("storage.durability", "fsync", "fsync: on disk before the answer; os: left to the kernel", ("fsync", "os")),
     Setting("storage.ring_rows", 1 << 21, "readings in memory", least=1 << 16, most=1 << 28, power_of_two=True),
     Setting("storage.ring_cells", 1 << 23, "values in memory", least=1 << 19, most=1 << 30, power_of_two=True),

@@ -128,6 +128,7 @@ class Daemon:
         # A batch has room for half of itself when it is empty, whatever is in the way.
         notebook = Notebook(store.journal, config["storage.batch_bytes_max"] // 2, saved.next_number)
         self.broker = Broker(broker_options(config), notebook)
+        self.origins = frozenset(origin.lower().encode() for origin in config["mqtt.websocket_origins"])
         self.door = MqttDoor(admission, store.journal, self.broker)
         self.http: HttpServer
         clients = clients_allowed(config)
@@ -211,19 +212,23 @@ class Daemon:
 
     def upgrade(self, sock: socket.socket, received: bytes) -> None:
         """A WebSocket on the HTTP port: back to the reactor."""
-        self.reactor.adopt(sock.detach(), "mqtt", WebSocketTransport(), received, *now())
+        self.reactor.adopt(sock.detach(), "mqtt", self.web_socket(), received, *now())
+
+    def web_socket(self) -> WebSocketTransport:
+        """A new client's."""
+        return WebSocketTransport(self.origins)
 
     def wrap(self, speaks: str) -> Callable[[], Transport] | None:
         """What makes the transports of a listener's clients."""
         if speaks == "ws":
-            return WebSocketTransport
+            return self.web_socket
         if speaks not in ("mqtts", "wss"):
             return None
         assert self.certificates is not None
         context = self.certificates.mqtt
         if speaks == "mqtts":
             return lambda: TlsTransport(context())
-        return lambda: Stacked(TlsTransport(context()), WebSocketTransport())
+        return lambda: Stacked(TlsTransport(context()), self.web_socket())
 
     # ---- what the reactor tells
 
@@ -237,6 +242,12 @@ class Daemon:
         if len(self.store.notes) > self._notes_max:
             self.flush_notes()
         self.housekeeping.on_completed()
+        self.resume_notes()
+
+    def resume_notes(self) -> None:
+        """Notes that were put off take the room that has come; the batch leaves when the reactor's turn ends."""
+        if self.broker.notebook.is_waiting:
+            self.door.on_room(now()[1])
 
     def flush_notes(self) -> None:
         """Too many notes wait for their time: apply them now."""
@@ -251,6 +262,7 @@ class Daemon:
 
     def on_room(self) -> None:
         """A seal made room in the ring."""
+        self.resume_notes()
         self.reactor.kick(*now())
         self.durability.on_room()
 

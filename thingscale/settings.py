@@ -50,6 +50,7 @@ def broker_options(config: Config) -> BrokerOptions:
         empty_client_ids=config["mqtt.empty_client_ids"] == "yes",
         strict_client_ids=config["mqtt.strict_client_ids"] == "yes",
         packet_bytes_max=config["limits.packet_bytes_max"],
+        connections_per_user_max=config["limits.mqtt_connections_per_user_max"],
         **{name: config[f"mqtt.{name}"] for name in names},
     )
 

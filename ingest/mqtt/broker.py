@@ -119,6 +119,7 @@ class Broker:
         if session is None:
             session = namespace.sessions[client_id] = Session(namespace, client_id)
         session.connection = connection
+        namespace.connections += 1
         session.expiry_s = expiry_s
         session.will_due_us = 0
         connection.session = session
@@ -146,6 +147,7 @@ class Broker:
         assert session.connection is not None
         session.connection.session = None
         session.connection = None
+        session.namespace.connections -= 1
         session.closed_at_us = at_us
         if not has_will and session.will is not None:
             self.set_will(session, None, 0, at_us)

@@ -160,6 +160,10 @@ class MqttDoor:
 
         self.broker.notebook.when_there_is_room(self.broker.room_to_close(session), close, at_us)
 
+    def on_room(self, at_us: int) -> None:
+        """The batch has room again: what was put off for want of it goes on."""
+        self.broker.notebook.catch_up(at_us)
+
     def on_tick(self, at_us: int) -> None:
         """Once a second: what was put off, and what is due."""
         self.broker.notebook.catch_up(at_us)
@@ -242,6 +246,8 @@ class MqttDoor:
         old = namespace.sessions.get(client_id)
         if old is None and len(namespace.sessions) >= options.sessions_max:
             return self._refuse(connection, connect, Why.SESSIONS_MAX)
+        if self._is_crowded(namespace, old):
+            return self._refuse(connection, connect, Why.CONNECTIONS_MAX)
         room = CONNECT_ROOM + (0 if old is None else self.broker.room_to_close(old))
         will = self._will(namespace, connect.will, at_us)
         if will is not None:
@@ -280,6 +286,12 @@ class MqttDoor:
         )
         self.broker.deliveries.resume(session, at_us)
         return True
+
+    def _is_crowded(self, namespace: Namespace, old: Session | None) -> bool:
+        """Whether the user has all connections that it may have; one that is taken over makes room."""
+        most = self.broker.options.connections_per_user_max
+        takes_over = old is not None and old.connection is not None
+        return 0 < most <= namespace.connections - takes_over
 
     def _user(self, connect: packets.Connect) -> User | None:
         """Whose client it is (contract 2.3.2): the user id is the name, the device token the password.

@@ -67,6 +67,11 @@ class Notebook:
         return not self._put_off and not self._overflow
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether something waits for room."""
+        return bool(self._put_off or self._overflow)
+
+    @property
     def put_off(self) -> int:
         """Actions that wait for room."""
         return len(self._put_off)

@@ -47,6 +47,7 @@ class BrokerOptions:
         when_full: which message goes then.
         subscriptions_max: of one session.
         sessions_max: of one user, live or not.
+        connections_per_user_max: of one user at a time; 0 is no limit.
         retained_messages_max, retained_bytes_max: of one user; the latter is of one payload. 0 messages: not available.
         qos_max: that clients may publish with.
         empty_client_ids: whether a client may leave the choice to us.
@@ -67,6 +68,7 @@ class BrokerOptions:
     when_full: WhenFull = WhenFull.DROP_NEWEST
     subscriptions_max: int = 1_000
     sessions_max: int = 100_000
+    connections_per_user_max: int = 0
     retained_messages_max: int = 100_000
     qos_max: int = 2
     empty_client_ids: bool = True

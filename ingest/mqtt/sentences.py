@@ -33,6 +33,10 @@ class Why(Enum):
     WILL_RETAIN = ReasonCode.RETAIN_NOT_SUPPORTED, "the will is to be retained, which is off here"
     WILL_QOS = ReasonCode.QOS_NOT_SUPPORTED, "the will's QoS is beyond mqtt.qos_max"
     SESSIONS_MAX = ReasonCode.QUOTA_EXCEEDED, "the user has as many sessions as mqtt.sessions_max allows"
+    CONNECTIONS_MAX = (
+        ReasonCode.QUOTA_EXCEEDED,
+        "the user has as many connections as limits.mqtt_connections_per_user_max allows",
+    )
     TAKEN_OVER = ReasonCode.SESSION_TAKEN_OVER, "another connection has come with the same client id"
     SENT_AWAY = ReasonCode.ADMINISTRATIVE_ACTION, "the client was sent away over the REST interface"
     SILENT = ReasonCode.KEEP_ALIVE_TIMEOUT, "nothing came for one and a half times the keepalive"

@@ -125,14 +125,19 @@ class Session:
 
 
 class Namespace:
-    """One user's topics and clients."""
+    """One user's topics and clients.
 
-    __slots__ = ("retained", "sessions", "token", "tree", "user_id")
+    Attributes:
+        connections: how many of the sessions are connected.
+    """
+
+    __slots__ = ("connections", "retained", "sessions", "token", "tree", "user_id")
 
     def __init__(self, user_id: str, token: bytes) -> None:
         self.user_id = user_id
         self.token = token
         self.sessions: dict[bytes, Session] = {}
+        self.connections = 0
         self.tree: SubscriptionTree[Session] = SubscriptionTree()
         self.retained = RetainedMessages()
 

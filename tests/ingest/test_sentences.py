@@ -179,3 +179,25 @@ def test_a_connection_that_ends_for_another_reason_is_told_which(house: House) -
         house.wire.sent.clear()
         house.door.on_malformed(2, reason)
         assert words(house.wire.sent[2], 3) == why.words
+
+
+def test_a_user_has_as_many_connections_as_allowed_and_taking_over_makes_none(house: House) -> None:
+    house.door.broker.options = BrokerOptions(connections_per_user_max=2)
+    assert house.connect(1, "a")[3] == 0
+    assert house.connect(2, "b")[3] == 0
+    assert house.connect(3, "c") == b"\x20\x02\x00\x03"
+    house.door.on_closed(3, 1)
+    answer = connect(house, slot=4)
+    assert answer[3] == Why.CONNECTIONS_MAX.code
+    assert words(answer, 4) == Why.CONNECTIONS_MAX.words
+    house.door.on_closed(4, 1)
+    other = house.registry.add_user(1)
+    assert house.connect(5, "c", other.user_id, other.device_token)[3] == 0
+    assert house.connect(6, "b")[3] == 0
+    house.door.on_closed(2, 1)
+    assert house.connect(7, "c")[3] == 3
+    house.door.on_closed(7, 1)
+    house.receive(6, "e0")
+    house.door.on_closed(6, 1)
+    assert house.connect(8, "c")[3] == 0
+    assert house.door.statistics().refused == {"QUOTA_EXCEEDED": 3}

@@ -422,3 +422,40 @@ def test_websocket_within_tls(server: ssl.SSLContext, device: ssl.SSLContext, si
     assert isinstance(closed, CloseConnection)
     assert closed.code == 1003
     assert client.tls.read(100) == b"", "close_notify"
+
+
+# ---- the origin of a page
+
+ALLOWED = frozenset({b"https://example.org", b"http://localhost:3000"})
+
+
+@SIZES
+@pytest.mark.parametrize(
+    ("origins", "fields", "is_welcome"),
+    [
+        (frozenset(), b"Origin: https://anywhere.example\r\n", True),
+        (ALLOWED, b"", True),
+        (ALLOWED, b"Origin: https://example.org\r\n", True),
+        (ALLOWED, b"Origin: HTTPS://EXAMPLE.ORG\r\n", True),
+        (ALLOWED, b"Origin: http://localhost:3000\r\n", True),
+        (ALLOWED, b"Origin: http://localhost:3001\r\n", False),
+        (ALLOWED, b"Origin: http://example.org\r\n", False),
+        (ALLOWED, b"Origin: https://example.org.evil.example\r\n", False),
+        (ALLOWED, b"Origin: null\r\n", False),
+        (ALLOWED, b"Origin: \r\n", False),
+        (ALLOWED, b"Origin: https://example.org\r\nOrigin: https://evil.example\r\n", False),
+    ],
+)
+def test_a_page_of_another_origin_is_refused_by_name(
+    size: int, origins: frozenset[bytes], fields: bytes, is_welcome: bool
+) -> None:
+    transport = WebSocketTransport(origins)
+    got, sent, reason = feed(transport, GET + fields + b"\r\n" + frame(2, b"\xc0\x00"), size)
+    if is_welcome:
+        assert (got, reason) == (b"\xc0\x00", "")
+        assert sent.startswith(b"HTTP/1.1 101 ")
+        return
+    assert (got, sent, reason) == (b"", b"", "WebSocket: ORIGIN_NOT_ALLOWED")
+    goodbye = transport.ended()
+    assert goodbye.startswith(b"HTTP/1.1 403 Forbidden\r\n")
+    assert goodbye.endswith(b"Content-Length: 18\r\nSec-WebSocket-Version: 13\r\n\r\nORIGIN_NOT_ALLOWED")

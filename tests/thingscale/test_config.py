@@ -226,3 +226,15 @@ def test_clients_without_credentials_stay_on_this_machine_unless_that_is_meant(p
         load(environment=environment)
     load(environment={**environment, "THINGSCALE_MQTT_ANONYMOUS_ANYWHERE": "yes"})
     load(environment={name: value.replace("0.0.0.0", "127.0.0.1") for name, value in environment.items()})
+
+
+def test_a_list_is_one_of_texts_and_has_commas_in_the_environment(tmp_path: Path) -> None:
+    file = tmp_path / "thingscale.toml"
+    file.write_text('[mqtt]\nwebsocket_origins = ["https://a.example", "http://b.example:81"]\n')
+    assert load(file, {}, {})["mqtt.websocket_origins"] == ["https://a.example", "http://b.example:81"]
+    variable = {"THINGSCALE_MQTT_WEBSOCKET_ORIGINS": "https://a.example, http://b.example:81,"}
+    assert load(None, {}, variable)["mqtt.websocket_origins"] == ["https://a.example", "http://b.example:81"]
+    for wrong in ('"https://a.example"', "[1]"):
+        file.write_text(f"[mqtt]\nwebsocket_origins = {wrong}\n")
+        with pytest.raises(ConfigError, match=r"^mqtt\.websocket_origins: expected "):
+            load(file, {}, {})

@@ -28,6 +28,8 @@ def allowed(setting: Setting) -> str:
         return ", ".join(f"`{choice}`" for choice in setting.choices)
     if setting.kind is str:
         return "text"
+    if setting.kind is list:
+        return "list of texts"
     most = f".. {number(setting.most)}" if setting.most < 2**62 else "or more"
     return f"{number(setting.least)} {most}" + ", a power of two" * setting.power_of_two
 

@@ -59,3 +59,19 @@ def test_a_full_disk_keeps_them_and_is_not_asked_at_every_batch(
     assert daemon.store.sessions.load().next_number == 61
     complete(daemon, 61)
     assert len(daemon.store.notes) == 5
+
+
+def test_what_was_put_off_goes_on_as_soon_as_a_batch_has_room(daemon: Daemon) -> None:
+    notebook, journal = daemon.broker.notebook, daemon.store.journal
+    size = 100_000
+    while notebook.has_room(size):
+        notebook.note(SessionOpened(1, "U000001", b"c" * size, 60, 5, 1), 1)
+    done: list[int] = []
+    notebook.when_there_is_room(size, done.append, 1)
+    assert notebook.is_waiting
+    assert done == []
+    batch = journal.take_batch()
+    assert batch is not None
+    daemon.on_completed(Completed(1, 0, 5, [], [], 0.001))
+    assert len(done) == 1
+    assert not notebook.is_waiting
