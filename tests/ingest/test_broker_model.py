@@ -10,6 +10,7 @@ import itertools
 import pickle
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -178,8 +179,8 @@ class Pair:
         if protocol == 5:
             expiry_s = chance.choice([0, 3, 6, NEVER])
             line.window = chance.choice([0, 1, 3])
-            line.packet_max = chance.choice([0, 0, 0, 32])
-            alias_max = chance.choice([0, 0, 1, 3])
+            line.packet_max = chance.choice([0, 0, 24, 32])
+            alias_max = chance.choice([0, 1, 3])
         frame = wire.connect(
             line,
             name,
@@ -215,15 +216,17 @@ class Pair:
         line = self.line(name)
         message = self.message(chance, line.protocol)
         packet_id = chance.randint(1, 4)
+        known = self.aliases[line.slot]
+        if known and chance.random() < 0.3:
+            message = replace(message, topic=chance.choice([*known.values()]))
         topic, alias, life_s = message.topic, 0, 0
         if line.protocol == 5:
             life_s = chance.choice([0, 0, 1, 3, 8])
             alias = chance.choice([0, 0, *range(ALIASES + 1)])
-            aliases = self.aliases[line.slot]
-            if alias and aliases.get(alias) == topic:
+            if alias and known.get(alias) == topic:
                 topic = b""
             elif alias:
-                aliases[alias] = topic
+                known[alias] = topic
         frame = wire.publish(line.protocol, message, packet_id, topic, life_s, alias)
 
         def event(world: Model) -> None:
@@ -249,6 +252,8 @@ class Pair:
         asked = []
         for _ in range(chance.randint(1, 2)):
             text = chance.choice(SHARES if chance.random() < 0.25 else FILTERS)
+            if chance.random() < 0.25:  # once more
+                text = chance.choice([*self.world.clients[name].subscriptions, text])
             subscription = Subscription(chance.randint(0, 2))
             if protocol == 5:
                 subscription = Subscription(
@@ -380,7 +385,7 @@ def act(pair: Pair, chance: random.Random) -> None:
     away = [name for name in CLIENTS if name not in live]
     if chance.random() < 0.03 and not pair.is_lost:
         pair.crash(chance)
-    elif chance.random() < 0.06:
+    elif chance.random() < 0.08:
         pair.wait(chance)
     elif chance.random() < (0.3 if away else 0.03):
         pair.connect(chance, chance.choice(away or CLIENTS))
