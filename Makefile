@@ -36,10 +36,13 @@ model: build ## the broker against its model, 20,000 plays in half an hour
 
 build: $(VENV)/installed $(VENV)/compiled ## the virtual environment and the compiled modules
 
-$(VENV)/installed: pyproject.toml
+MCU := tests/conformance/minimqtt.txt
+
+$(VENV)/installed: pyproject.toml $(MCU)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group test --group lint
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement $(MCU)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 

@@ -7,6 +7,7 @@ the rows.
 """
 
 import os
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,10 @@ import pytest
 from tests.conformance.packets import connect, subscribe
 from tests.conformance.wire import Client
 from tests.daemon import Daemon
+from thingscale.devcert import make_development_files
+
+# Beside plain TCP.
+WAYS = ("mqtts", "ws", "wss")
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,18 @@ class Broker:
     address: tuple[str, int]
     is_ours: bool
     is_mosquitto: bool = False
+    ways: dict[str, int] = field(default_factory=dict)
+    ca_file: str = ""
+
+    @property
+    def urls(self) -> dict[str, str]:
+        """Its addresses by scheme, as far as they are known."""
+        host, port = self.address
+        paths = {"ws": "/mqtt", "wss": "/mqtt"}
+        return {
+            way: f"{way}://{host}:{number}{paths.get(way, '')}"
+            for way, number in {"mqtt": port, **self.ways}.items()
+        }
 
 
 @dataclass
@@ -57,16 +74,35 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
         address = host, int(port)
         yield Broker(address, is_ours=False, is_mosquitto=is_mosquitto(address))
         return
-    daemon = Daemon(tmp_path_factory.mktemp("conformance") / "data")
+    home = tmp_path_factory.mktemp("conformance")
+    daemon = Daemon(home / "data")
+    files = make_development_files(home / "certificates", ["localhost", "127.0.0.1"], force=False)
     with daemon:
         user_id = daemon.add_user()["user_id"]
-    daemon.environment |= {"THINGSCALE_MQTT_TOPICS": "any", "THINGSCALE_MQTT_ANONYMOUS": user_id}
+    daemon.environment |= {
+        "THINGSCALE_MQTT_TOPICS": "any",
+        "THINGSCALE_MQTT_ANONYMOUS": user_id,
+        **{f"THINGSCALE_SERVER_{way.upper()}": "127.0.0.1:0" for way in WAYS},
+        "THINGSCALE_TLS_CERTIFICATE": str(files.certificate),
+        "THINGSCALE_TLS_KEY": str(files.key),
+    }
     try:
         daemon.start()
     except AssertionError:
         daemon.process.communicate()  # a daemon that refuses its settings: no test runs, every test fails
         raise
-    yield Broker(("127.0.0.1", daemon.port("mqtt")), is_ours=True)
+    yield Broker(
+        ("127.0.0.1", daemon.port("mqtt")),
+        is_ours=True,
+        ways={way: daemon.port(way) for way in WAYS},
+        ca_file=str(files.ca),
+    )
     assert daemon.stop() == 0
     daemon.process.communicate()
     assert "Traceback" not in daemon.log.read_text()
+
+
+@pytest.fixture
+def own() -> str:
+    """A name that nobody else uses, short enough for a client id of MQTT 3.1."""
+    return f"r{uuid.uuid4().hex[:10]}"
