@@ -11,6 +11,7 @@ a bound, and everything dropped is counted.
 import functools
 import heapq
 import itertools
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -30,6 +31,10 @@ from storage import notes
 from storage.notes import Message
 from storage.sessions import SavedBroker, SavedSession
 
+# Wills that are readings and found no room in the ring, of sessions that could not wait for it.
+UNSTORED_MAX: Final = 10_000
+# How long a will of a session that stays waits for room in the ring.
+ROOM_US: Final = 1_000_000
 # What a delivery takes within a note.
 DELIVERY_BYTES: Final = 40
 
@@ -48,12 +53,17 @@ class BrokerStatistics:
 
 
 class Broker:
-    """All namespaces. ``link`` is set by whoever made both.
+    """All namespaces. ``link`` and ``store`` are set by whoever made both.
+
+    Attributes:
+        store: stores a will that is a reading, or refuses it; whether there was room for that.
 
     Args:
         options: limits and policies.
         notebook: where what must survive is written.
     """
+
+    store: Callable[[Namespace, Message, int], bool]
 
     def __init__(self, options: BrokerOptions, notebook: Notebook) -> None:
         self.options = options
@@ -64,6 +74,7 @@ class Broker:
         self._next_session = 1
         self._next_message = 1
         self._timers: list[tuple[int, int, Session]] = []  # due, tie-breaker
+        self._unstored: deque[tuple[Namespace, Message]] = deque()
         self._tie = itertools.count()
 
     @property
@@ -155,7 +166,7 @@ class Broker:
             delay_s = min(session.will_delay_s, session.expiry_s)
             session.will_due_us = at_us + delay_s * 1_000_000
             if delay_s == 0:
-                self._publish_will_due(session, at_us)
+                self._publish_will_due(session, at_us, stays=session.expiry_s > 0 and not comes_back)
             elif not comes_back:
                 self._set_timer(session.will_due_us, session)
         if session.expiry_s == 0:
@@ -169,7 +180,8 @@ class Broker:
         """Bytes of notes that close_session may write, the will's deliveries included."""
         if session.will is None:
             return 2 * NOTE_BYTES if session.number else 0
-        return 4 * NOTE_BYTES + self.room_for(session.namespace, session.will)
+        reading = NOTE_BYTES + len(session.will.topic) + len(session.will.payload)
+        return 4 * NOTE_BYTES + reading + self.room_for(session.namespace, session.will)
 
     def disconnect(self, connection: Connection, code: ReasonCode, words: str) -> None:
         """Close from our side; MQTT 5 is told why."""
@@ -197,6 +209,8 @@ class Broker:
 
     def tick(self, at_us: int) -> None:
         """Delayed wills and sessions whose time is over."""
+        while self._unstored and self.store(*self._unstored[0], at_us):
+            self._unstored.popleft()
         while self._timers and self._timers[0][0] <= at_us:
             _, _, session = heapq.heappop(self._timers)
             over = functools.partial(self._time_is_over, session)
@@ -206,14 +220,30 @@ class Broker:
         if session.connection is not None or session.namespace.sessions.get(session.client_id) is not session:
             return
         if session.will_due_us and session.will_due_us <= at_us:
-            self._publish_will_due(session, at_us)
+            self._publish_will_due(session, at_us, stays=True)
+            if session.will_due_us:
+                return
         if session.expires_at_us and session.expires_at_us <= at_us:
             self.counts.expired_sessions += 1
             self._end(session, at_us)
 
-    def _publish_will_due(self, session: Session, at_us: int) -> None:
-        """A session's end or its will's hour: publish the will if it is still owed."""
-        will, session.will_due_us = session.will, 0
+    def _publish_will_due(self, session: Session, at_us: int, *, stays: bool = False) -> None:
+        """A session's end or its will's hour: publish the will if it is still owed, and store it if it is a reading.
+
+        In one batch with the note that it is owed no more: exactly once, also over restarts. If the ring is full the
+        will of a session that ``stays`` is due a little later; another's is relayed now and stored later.
+        """
+        will = session.will
+        if will is not None and not self.store(session.namespace, will, at_us):
+            if stays:
+                session.will_due_us = at_us
+                self._set_timer(at_us + ROOM_US, session)
+                return
+            if len(self._unstored) < UNSTORED_MAX:
+                self._unstored.append((session.namespace, will))
+            else:
+                self.counts.dropped_full += 1
+        session.will_due_us = 0
         if will is None:
             return
         self.set_will(session, None, 0, at_us)

@@ -74,6 +74,7 @@ class MqttDoor:
         self._admission = admission
         self._journal = journal
         self.broker = broker
+        broker.store = self._store_will
         self._link: Link
         self._connections: dict[int, Connection] = {}
         self._closing: list[Connection] = []
@@ -459,6 +460,10 @@ class MqttDoor:
             return self._refused_reading(Refusal(-answer))
         self.link.count_stored("mqtt")
         return 0
+
+    def _store_will(self, namespace: Namespace, will: Message, at_us: int) -> bool:
+        """Like any message of its client (contract 2.3.4); False when there is no room now."""
+        return self._store(namespace, will.topic, will.payload, at_us) != FULL
 
     def _refused_reading(self, refusal: Refusal) -> Refusal:
         self.link.count_refusal("mqtt", refusal)
