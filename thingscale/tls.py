@@ -1,8 +1,11 @@
 """TLS as this daemon speaks it: the one place that makes contexts, and makes them anew when the files change.
 
-A context holds certificate, key and the keys of session tickets. It never changes: when the files do, a new one is
-made, and only connections that begin later see it. Files that do not fit (a certificate was replaced and its key not
-yet, say) are logged once, and the old context stays.
+A context holds certificate, key and the keys of session tickets. A renewed certificate is loaded into the context in
+force, so that clients go on resuming their sessions: a fleet that comes back needs no full handshakes. Open connections
+keep what they have. A new context, and with it new ticket keys, is made only where the old one would remember too
+much: OpenSSL keeps a certificate per type of key and every CA it was ever given, and a session that is resumed is not
+verified again. Files that do not fit (a certificate was replaced and its key not yet, say) are tried in a context of
+their own first; they are logged once, and what is in force stays.
 """
 
 import logging
@@ -12,6 +15,8 @@ from pathlib import Path
 from typing import Final
 
 import trio
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from thingscale.config import TLS_LISTENERS, Config, ConfigError
 
@@ -38,6 +43,7 @@ class Certificates:
         self._config = config
         self._seen = self._signature()
         self._mqtt, self._https = self._make()
+        self._kind = kind_of(Path(config["tls.key"]))
 
     def mqtt(self) -> ssl.SSLContext:
         """For MQTT and WebSocket: without ALPN, which few devices send and brokers ignore."""
@@ -51,9 +57,16 @@ class Certificates:
         signature = self._signature()
         if signature == self._seen:
             return False
+        has_same_ca = signature[2] == self._seen[2]
         self._seen = signature
         try:
-            self._mqtt, self._https = self._make()
+            mqtt, https = self._make()
+            kind = kind_of(Path(self._config["tls.key"]))
+            if has_same_ca and kind is not None and kind == self._kind:
+                for context in (self._mqtt, self._https):
+                    load_certificate(context, self._config)
+            else:
+                self._mqtt, self._https, self._kind = mqtt, https, kind
         except ConfigError as error:
             log.error("the new certificate is not used, the old one stays: %s", error)  # noqa: TRY400 - it says all
             return False
@@ -95,16 +108,29 @@ def make_context(config: Config) -> ssl.SSLContext:
     context.set_ciphers(CIPHERS)
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
     context.num_tickets = TICKETS
-    # An empty password: a key that has one is refused, instead of asked for on the terminal.
-    _load(
-        "tls.certificate, tls.key",
-        lambda: context.load_cert_chain(config["tls.certificate"], config["tls.key"], password=""),
-    )
+    load_certificate(context, config)
     if config["tls.client_ca"]:
         _load("tls.client_ca", lambda: context.load_verify_locations(config["tls.client_ca"]))
         is_required = config["tls.client_required"] == "yes"
         context.verify_mode = ssl.CERT_REQUIRED if is_required else ssl.CERT_OPTIONAL
     return context
+
+
+def kind_of(file: Path) -> type | None:
+    """Of a private key: RSA, ECDSA and so on; None when that cannot be told."""
+    try:
+        return type(load_pem_private_key(file.read_bytes(), None))
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm):
+        return None
+
+
+def load_certificate(context: ssl.SSLContext, config: Config) -> None:
+    """Certificate and key for connections that begin from now on. Raises ConfigError."""
+    # An empty password: a key that has one is refused, instead of asked for on the terminal.
+    _load(
+        "tls.certificate, tls.key",
+        lambda: context.load_cert_chain(config["tls.certificate"], config["tls.key"], password=""),
+    )
 
 
 def _load(keys: str, load: Callable[[], None]) -> None:

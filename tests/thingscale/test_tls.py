@@ -1,10 +1,12 @@
 """Contexts: which files are refused, and what happens when they change."""
 
+import contextlib
 import logging
 import ssl
 from pathlib import Path
 
 import pytest
+import trustme
 
 from tests.thingscale.commands import done, refused
 from thingscale.config import Config, ConfigError, load
@@ -91,7 +93,7 @@ def test_only_ciphers_with_forward_secrecy_and_authentication_are_spoken(files: 
     )
 
 
-def test_changed_files_make_new_contexts_and_broken_ones_are_logged_once(
+def test_changed_files_are_taken_and_broken_ones_are_logged_once(
     files: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     found = Certificates(config(files))
@@ -105,8 +107,90 @@ def test_changed_files_make_new_contexts_and_broken_ones_are_logged_once(
     assert (found.mqtt(), found.https()) == (mqtt, https)
     make_development_files(files, ["localhost"], force=True)
     assert found.look()
-    assert found.mqtt() is not mqtt
-    assert found.https() is not https
+
+
+VERSIONS = pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+
+
+def shake_hands(
+    server: ssl.SSLContext, version: ssl.TLSVersion, session: ssl.SSLSession | None, client: ssl.SSLContext
+) -> tuple[ssl.SSLSession | None, bool, bytes | None]:
+    """A client's session afterwards, whether it was resumed, and the certificate that it has of the server."""
+    client.minimum_version = client.maximum_version = version
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    device = client.wrap_bio(to_client, to_server, server_hostname="localhost", session=session)
+    daemon = server.wrap_bio(to_server, to_client, server_side=True)
+    for _ in range(4):
+        for side in (device, daemon):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+    daemon.write(b"x")  # TLS 1.3 sends its ticket after the handshake
+    assert device.read(1) == b"x"
+    assert daemon.session_reused == device.session_reused
+    return device.session, bool(device.session_reused), device.getpeercert(binary_form=True)
+
+
+def trusting_nobody() -> ssl.SSLContext:
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+    return client
+
+
+def certificate_of(files: Path) -> bytes:
+    return ssl.PEM_cert_to_DER_cert(
+        (files / "server.pem").read_text().partition("-----END CERTIFICATE-----")[0]
+        + "-----END CERTIFICATE-----"
+    )
+
+
+@VERSIONS
+def test_sessions_are_resumed_over_a_renewal_and_new_clients_get_the_new_certificate(
+    files: Path, version: ssl.TLSVersion
+) -> None:
+    found, client = Certificates(config(files)), trusting_nobody()
+    session, was_resumed, first = shake_hands(found.mqtt(), version, None, client)
+    assert (was_resumed, first) == (False, certificate_of(files))
+    make_development_files(files, ["localhost"], force=True)
+    assert found.look()
+    session, was_resumed, _ = shake_hands(found.mqtt(), version, session, client)
+    assert was_resumed
+    _, was_resumed, fresh = shake_hands(found.mqtt(), version, None, trusting_nobody())
+    assert (was_resumed, fresh) == (False, certificate_of(files))
+    assert fresh != first
+
+
+@VERSIONS
+@pytest.mark.parametrize("what", ["ca", "type"])
+def test_a_new_ca_or_type_of_key_ends_the_old_sessions(
+    files: Path, version: ssl.TLSVersion, what: str
+) -> None:
+    found, client = Certificates(config(files, tls_client_ca=str(files / "ca.pem"))), trusting_nobody()
+    session, _, _ = shake_hands(found.mqtt(), version, None, client)
+    if what == "ca":
+        (files / "ca.pem").write_text(trustme.CA().cert_pem.bytes().decode())
+    else:
+        issued = trustme.CA().issue_cert("localhost", key_type=trustme.KeyType.RSA)
+        (files / "server.pem").write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
+        (files / "server.key").write_bytes(issued.private_key_pem.bytes())
+    assert found.look()
+    _, was_resumed, fresh = shake_hands(found.mqtt(), version, session, client)
+    assert not was_resumed
+    assert fresh == certificate_of(files)
+
+
+def test_a_half_renewal_leaves_what_is_in_force_as_it_was(files: Path) -> None:
+    found = Certificates(config(files))
+    before, key = certificate_of(files), (files / "server.key").read_bytes()
+    make_development_files(files, ["localhost"], force=True)
+    new_key = (files / "server.key").read_bytes()
+    (files / "server.key").write_bytes(key)
+    assert not found.look()
+    assert shake_hands(found.mqtt(), ssl.TLSVersion.TLSv1_3, None, trusting_nobody())[2] == before
+    (files / "server.key").write_bytes(new_key)
+    assert found.look()
+    assert shake_hands(found.mqtt(), ssl.TLSVersion.TLSv1_3, None, trusting_nobody())[2] == certificate_of(
+        files
+    )
 
 
 def test_the_command_makes_files_once_and_prints_what_to_configure(tmp_path: Path) -> None:
