@@ -1,5 +1,6 @@
 """What the REST side needs of the daemon around it; the front door passes it in."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ import trio
 
 from query.engine import Engine
 from query.newest import Newest
+from query.sql.workers import SqlWorkers
 from storage.store import Store
 
 
@@ -18,6 +20,8 @@ class QueryCounts:
     def __init__(self) -> None:
         self.queries = {"newest": 0, "range": 0, "aggregate": 0}
         self.seconds = dict.fromkeys(self.queries, 0.0)
+
+        self.sql: Counter[str] = Counter()  # by outcome: answered, or the token of the refusal
 
     def add(self, kind: str, seconds: float) -> None:
         self.queries[kind] += 1
@@ -78,6 +82,7 @@ class Backend:
         counts: what the queries took.
         sessions: the connected MQTT clients.
         publisher: messages for devices.
+        sql: the processes that run SQL.
     """
 
     store: Store
@@ -94,3 +99,4 @@ class Backend:
     counts: QueryCounts
     sessions: Sessions
     publisher: Publisher
+    sql: SqlWorkers

@@ -165,6 +165,16 @@ class Store:
         names = self.device_name, self.tag_name
         return Snapshot(self.catalog, self.ring, channel.id, columns, files, names)
 
+    def last_update_us(self, channel: Channel, tag: int = -1) -> int | None:
+        """The time of the newest datapoint of the channel, or of one of its tags."""
+        newest = self.ring.newest(channel.id, 1, tag)
+        if len(newest):
+            return int(self.ring.block(newest).at_us[0])
+        if tag >= 0:
+            return self.catalog.tag_last_us(tag)
+        statistics = self.catalog.channel_statistics(channel.id)
+        return None if statistics is None else statistics.last_us
+
     def channels_of(self, user_id: str | None, number: int | None) -> list[Channel]:
         """The channels of a user (or of all), with this number (or all numbers)."""
         users = [user.user_id for user in self.registry.users() if user_id in (None, user.user_id)]

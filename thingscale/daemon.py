@@ -36,6 +36,7 @@ from query.engine import Engine
 from query.http.options import HttpOptions
 from query.http.server import HttpServer
 from query.ports import QueryCounts
+from query.sql.workers import SqlWorkers
 from storage.commit import CommitFailedError, Completed, GroupCommit
 from storage.committer import Committer
 from storage.disk import DiskFullError
@@ -56,6 +57,7 @@ from thingscale.settings import (
     client_limits,
     engine_options,
     reactor_options,
+    sql_options,
     store_options,
 )
 from thingscale.tls import certificates
@@ -156,6 +158,7 @@ class Daemon:
         self._notes_max = NOTES_MAX
         self.is_ready = False
         self.engine = Engine(engine_options(config))
+        self.sql = SqlWorkers(sql_options(config))
         metrics = Metrics(
             store,
             self.reactor,
@@ -183,6 +186,7 @@ class Daemon:
             lambda: self.is_ready,
             mqtt_clients,
             mqtt_clients,
+            self.sql,
         )
         self.http = HttpServer(
             self.dispatch,
@@ -315,6 +319,7 @@ class Daemon:
                 services.start_soon(run_reactor, self.reactor, now)
                 services.start_soon(run_ticks, self.reactor, now, self.on_tick)
                 services.start_soon(self.housekeeping.run)
+                services.start_soon(self.sql.serve)
                 await services.start(self.http.run)
                 await services.start(
                     run_control, self.config.data, {"publish": self.housekeeping.publish_now}

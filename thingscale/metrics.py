@@ -81,6 +81,7 @@ METRICS: Final = (
     ("thingscale_published_rows", "gauge", "readings in published files", ()),
     ("thingscale_queries", "counter", "queries of the Stream service", ("kind",)),
     ("thingscale_query_seconds", "counter", "time until their answers began", ("kind",)),
+    ("thingscale_sql_queries", "counter", "queries in SQL, by outcome", ("outcome",)),
     ("thingscale_queries_running", "gauge", "range queries at work now", ()),
 )
 
@@ -171,6 +172,7 @@ class Metrics:
             "thingscale_query_seconds": [
                 ((kind,), seconds) for kind, seconds in self.query_counts.seconds.items()
             ],
+            "thingscale_sql_queries": [((outcome,), count) for outcome, count in self.query_counts.sql.items()],
             "thingscale_queries_running": [((), self.queries.borrowed_tokens)],
         }  # fmt: skip
 

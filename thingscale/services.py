@@ -10,6 +10,7 @@ from query.app import make_app as make_rest_app
 from query.engine import Engine
 from query.newest import Newest
 from query.ports import Backend, Publisher, Sessions
+from query.sql.workers import SqlWorkers
 from storage.store import Store
 from thingscale.clocks import now
 from thingscale.config import Config
@@ -25,6 +26,7 @@ def make_app(
     is_ready: Callable[[], bool],
     sessions: Sessions,
     publisher: Publisher,
+    sql: SqlWorkers,
 ) -> ASGIApp:
     """The REST application of this daemon."""
     per_s = config["limits.rest_per_s"]
@@ -44,5 +46,6 @@ def make_app(
             counts=metrics.query_counts,
             sessions=sessions,
             publisher=publisher,
+            sql=sql,
         )
     )

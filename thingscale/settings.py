@@ -5,6 +5,7 @@ from typing import Final
 from ingest.mqtt.options import BrokerOptions, Topics, WhenFull
 from ingest.reactor import Options as ReactorOptions
 from query.engine import EngineOptions
+from query.sql.workers import SqlOptions
 from storage.journal import Limits
 from storage.store import StoreOptions
 from storage.wal import WalOptions
@@ -52,6 +53,18 @@ def broker_options(config: Config) -> BrokerOptions:
         packet_bytes_max=config["limits.packet_bytes_max"],
         connections_per_user_max=config["limits.mqtt_connections_per_user_max"],
         **{name: config[f"mqtt.{name}"] for name in names},
+    )
+
+
+def sql_options(config: Config) -> SqlOptions:
+    names = (
+        "memory_bytes_max", "unpublished_bytes_max", "rows_max", "answer_bytes_max", "threads", "concurrent_max",
+        "waiting_max",
+    )  # fmt: skip
+    return SqlOptions(
+        seconds=config["sql.seconds_max"],
+        without_jail=config["sql.without_jail"] == "yes",
+        **{name: config[f"sql.{name}"] for name in names},
     )
 
 

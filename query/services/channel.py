@@ -14,19 +14,8 @@ from storage.store import Store
 TAG_BYTES_MAX = 255
 
 
-def last_update_us(store: Store, channel: Channel, tag: int = -1) -> int | None:
-    """The time of the newest datapoint of the channel, or of one of its tags."""
-    newest = store.ring.newest(channel.id, 1, tag)
-    if len(newest):
-        return int(store.ring.block(newest).at_us[0])
-    if tag >= 0:
-        return store.catalog.tag_last_us(tag)
-    statistics = store.catalog.channel_statistics(channel.id)
-    return None if statistics is None else statistics.last_us
-
-
 def last_update(store: Store, channel: Channel, user: User, tag: int = -1) -> str | None:
-    at_us = last_update_us(store, channel, tag)
+    at_us = store.last_update_us(channel, tag)
     return None if at_us is None else format_time(at_us, zone_of(user.locale))
 
 
@@ -144,7 +133,7 @@ def routes(backend: Backend) -> APIRouter:
             registry.delete_channel(channel.id, backend.now()[1])
         elif not has_tag(channel, tag):
             raise ApiError("NO_CHANNEL", f"channel {channel.number} has no tag {tag}")
-        elif last_update_us(store, channel, store.schema.tag_id(channel.id, tag)) is not None:
+        elif store.last_update_us(channel, store.schema.tag_id(channel.id, tag)) is not None:
             raise ApiError("NOT_IMPLEMENTED", "deleting the entries of one tag is not possible yet")
         else:
             registry.delete_tag_name(channel.id, tag)

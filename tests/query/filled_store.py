@@ -20,6 +20,7 @@ from query.app import make_app
 from query.engine import Engine, EngineOptions
 from query.newest import Newest
 from query.ports import Backend, QueryCounts
+from query.sql.workers import SqlOptions, SqlWorkers
 from storage.catalog import Cursor
 from storage.cover import DAY_US
 from storage.journal import FULL, Limits
@@ -31,6 +32,8 @@ from tests.query.fake_clients import FakeClients
 
 LOCALE: Final = "Europe/Berlin"
 EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+# Nobody serves them here: SQL is tested with a daemon.
+SQL = SqlOptions(1, 1 << 28, 1 << 28, 1_000, 1 << 20, 1, 1, 0, without_jail=False)
 PAGE_ROWS_MAX: Final = 1_000
 MIB: Final = 1 << 20
 
@@ -133,6 +136,7 @@ class FilledStore:
             counts=QueryCounts(),
             sessions=self.clients,
             publisher=self.clients,
+            sql=SqlWorkers(SQL),
         )
         self.app = make_app(self.backend)
 
