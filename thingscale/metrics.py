@@ -49,8 +49,15 @@ METRICS: Final = (
         (),
     ),
     ("thingscale_mqtt_connects", "counter", "MQTT CONNECTs, by outcome", ("outcome", "version")),
+    ("thingscale_mqtt_clients", "gauge", "MQTT clients now", ("version",)),
     ("thingscale_mqtt_sessions", "gauge", "MQTT sessions, live or not", ("kind",)),
     ("thingscale_mqtt_subscriptions", "gauge", "subscriptions", ()),
+    (
+        "thingscale_mqtt_filters_refused",
+        "counter",
+        "filters that nobody may subscribe to, or not any more",
+        ("reason", "version"),
+    ),
     ("thingscale_mqtt_retained", "gauge", "retained messages", ()),
     ("thingscale_mqtt_owed", "gauge", "QoS 1 and 2 messages that clients have not acknowledged", ("state",)),
     ("thingscale_mqtt_relayed", "counter", "messages that somebody had subscribed to", ()),
@@ -61,8 +68,9 @@ METRICS: Final = (
         "thingscale_mqtt_protocol_errors",
         "counter",
         "MQTT connections closed for breaking the protocol",
-        ("reason",),
+        ("reason", "version"),
     ),
+    ("thingscale_mqtt_ended", "counter", "MQTT sessions' connections that the daemon ended", ("reason",)),
     ("thingscale_mqtt_wrapped_connections", "gauge", "MQTT clients in TLS or WebSocket now", ()),
     ("thingscale_mqtt_transport_errors", "counter", "MQTT clients whose TLS or WebSocket broke", ()),
     ("thingscale_http_handed_over", "counter", "HTTP connections that left the fast lane", ()),
@@ -129,10 +137,13 @@ class Metrics:
             "thingscale_input_stalls": [((), reactor.stalls)],
             "thingscale_mqtt_connects": [
                 *((("accepted", VERSIONS[number]), count) for number, count in door.accepted.items()),
-                *(((reason.lower(), ""), count) for reason, count in door.refused.items()),
+                *by_version(door.refused),
             ],
-            "thingscale_mqtt_protocol_errors": [
-                ((reason.lower(),), count) for reason, count in door.protocol_errors.items()
+            "thingscale_mqtt_protocol_errors": list(by_version(door.protocol_errors)),
+            "thingscale_mqtt_filters_refused": list(by_version(door.refused_filters)),
+            "thingscale_mqtt_ended": [((reason.lower(),), count) for reason, count in broker.ended.items()],
+            "thingscale_mqtt_clients": [
+                ((VERSIONS[number],), count) for number, count in broker.clients.items()
             ],
             "thingscale_mqtt_sessions": [
                 (("durable",), broker.durable_sessions), (("all",), broker.sessions),
@@ -175,6 +186,12 @@ class Metrics:
             "thingscale_sql_queries": [((outcome,), count) for outcome, count in self.query_counts.sql.items()],
             "thingscale_queries_running": [((), self.queries.borrowed_tokens)],
         }  # fmt: skip
+
+
+def by_version(counts: dict[tuple[str, int], int]) -> Iterator[Sample]:
+    """Samples with a reason and the client's version, which is empty where it is not known."""
+    for (reason, protocol), count in counts.items():
+        yield (reason.lower(), VERSIONS.get(protocol, "")), count
 
 
 def cumulative(counts: Iterable[int]) -> Iterator[int]:

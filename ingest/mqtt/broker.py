@@ -11,7 +11,7 @@ a bound, and everything dropped is counted.
 import functools
 import heapq
 import itertools
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -41,7 +41,12 @@ DELIVERY_BYTES: Final = 40
 
 @dataclass(frozen=True, slots=True)
 class BrokerStatistics:
-    """What there is, and what happened since the start."""
+    """What there is, and what happened since the start.
+
+    Attributes:
+        clients: connected now, by protocol.
+        ended: connections that we ended, by reason.
+    """
 
     sessions: int
     durable_sessions: int
@@ -49,6 +54,8 @@ class BrokerStatistics:
     retained: int
     queued: int
     inflight: int
+    clients: dict[int, int]
+    ended: dict[str, int]
     counts: Counts
 
 
@@ -69,6 +76,8 @@ class Broker:
         self.options = options
         self.notebook = notebook
         self.counts = Counts()
+        self._clients = {3: 0, 4: 0, 5: 0}
+        self._ended = Counter({why.code.name: 0 for why in (Why.TAKEN_OVER, Why.SENT_AWAY, Why.SILENT)})
         self.deliveries = Deliveries(options, notebook, self.counts)
         self._namespaces: dict[str, Namespace] = {}
         self._next_session = 1
@@ -131,6 +140,7 @@ class Broker:
             session = namespace.sessions[client_id] = Session(namespace, client_id)
         session.connection = connection
         namespace.connections += 1
+        self._clients[connection.protocol] += 1
         session.expiry_s = expiry_s
         session.will_due_us = 0
         connection.session = session
@@ -156,6 +166,7 @@ class Broker:
     ) -> None:
         """The connection is gone. ``comes_back``: its client has connected already and goes on with it."""
         assert session.connection is not None
+        self._clients[session.connection.protocol] -= 1
         session.connection.session = None
         session.connection = None
         session.namespace.connections -= 1
@@ -183,8 +194,13 @@ class Broker:
         reading = NOTE_BYTES + len(session.will.topic) + len(session.will.payload)
         return 4 * NOTE_BYTES + reading + self.room_for(session.namespace, session.will)
 
+    def count_ended(self, code: ReasonCode) -> None:
+        """One connection that we end."""
+        self._ended[code.name] += 1
+
     def disconnect(self, connection: Connection, code: ReasonCode, words: str) -> None:
         """Close from our side; MQTT 5 is told why."""
+        self.count_ended(code)
         if connection.protocol == 5:
             answer = functools.partial(packets.disconnect, code)
             self.link.send(connection.slot, explained(connection, answer, words))
@@ -443,6 +459,8 @@ class Broker:
             sum(space.retained.count for space in self._namespaces.values()),
             sum(len(outbox.waiting) for outbox in outboxes),
             sum(len(outbox.inflight) for outbox in outboxes),
+            dict(self._clients),
+            dict(self._ended),
             self.counts,
         )
 

@@ -11,6 +11,7 @@ is told.
 """
 
 import secrets
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
@@ -60,11 +61,19 @@ class Link(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DoorStatistics:
-    """Since the start: CONNECTs accepted by protocol, refused by reason, connections that broke the protocol."""
+    """Since the start, by reason and protocol, which is 0 where it is not known.
+
+    Attributes:
+        accepted: CONNECTs, by protocol.
+        refused: CONNECTs.
+        protocol_errors: connections that broke the protocol.
+        refused_filters: of SUBSCRIBEs.
+    """
 
     accepted: dict[int, int]
-    refused: dict[str, int]
-    protocol_errors: dict[str, int]
+    refused: dict[tuple[str, int], int]
+    protocol_errors: dict[tuple[str, int], int]
+    refused_filters: dict[tuple[str, int], int]
 
 
 class MqttDoor:
@@ -80,8 +89,15 @@ class MqttDoor:
         self._closing: list[Connection] = []
         self._is_closing = False
         self._accepted: dict[int, int] = {3: 0, 4: 0, 5: 0}
-        self._refused: dict[str, int] = {}
-        self._protocol_errors = {ReasonCode.MALFORMED_PACKET.name: 0, ReasonCode.PROTOCOL_ERROR.name: 0}
+        self._refused: Counter[tuple[str, int]] = Counter()
+        # Begun with what happens to everybody some day: a counter that is there can be watched.
+        usual = ReasonCode.MALFORMED_PACKET, ReasonCode.PROTOCOL_ERROR
+        self._protocol_errors = Counter(
+            {(code.name, protocol): 0 for code in usual for protocol in (3, 4, 5)}
+        )
+        self._refused_filters = Counter(
+            {(ReasonCode.NOT_AUTHORIZED.name, protocol): 0 for protocol in (3, 4, 5)}
+        )
 
     @property
     def link(self) -> Link:
@@ -116,7 +132,8 @@ class MqttDoor:
     def on_malformed(self, slot: int, reason: str) -> None:
         """The reactor could not even find the packet's end, or it announced too much; it closes by itself."""
         why = Why.PACKET_TOO_LARGE if reason == "packet_bytes_max" else Why.NO_PACKET
-        self._count_error(why.code)
+        connection = self._connections.get(slot)
+        self._protocol_errors[why.code.name, 0 if connection is None else connection.protocol] += 1
         self._say_why(slot, why)
 
     def on_timeout(self, slot: int) -> None:
@@ -124,9 +141,12 @@ class MqttDoor:
         self._say_why(slot, Why.SILENT)
 
     def _say_why(self, slot: int, why: Why) -> None:
-        """To an MQTT 5 client whose connection the reactor is about to close."""
+        """The reactor is about to close an accepted client's connection; MQTT 5 is told."""
         connection = self._connections.get(slot)
-        if connection is not None and connection.session is not None and connection.protocol == 5:
+        if connection is None or connection.session is None:
+            return
+        self.broker.count_ended(why.code)
+        if connection.protocol == 5:
             self.link.send(slot, explained(connection, partial(packets.disconnect, why.code), why.words))
 
     def on_writable(self, slot: int, at_us: int) -> None:
@@ -210,7 +230,8 @@ class MqttDoor:
 
         A CONNECT of 5.0 is told why [MQTT-3.1.4-1], unless it takes no CONNACK.
         """
-        self._count_error(error.code)
+        protocol = connection.protocol or packets.form_of(frame) or 0
+        self._protocol_errors[error.code.name, protocol] += 1
         if connection.session is not None:
             self.broker.disconnect(connection, error.code, error.reason)
         elif connection.protocol or error.code is ReasonCode.PACKET_TOO_LARGE or packets.form_of(frame) != 5:
@@ -218,9 +239,6 @@ class MqttDoor:
         else:
             connection.protocol = 5
             self._connack(connection, error.code, f"{error.code.name}: {error.reason}")
-
-    def _count_error(self, code: ReasonCode) -> None:
-        self._protocol_errors[code.name] = self._protocol_errors.get(code.name, 0) + 1
 
     @staticmethod
     def _session(connection: Connection) -> Session:
@@ -313,7 +331,7 @@ class MqttDoor:
 
     def _refuse(self, connection: Connection, connect: packets.Connect, why: Why) -> bool:
         reason = why.code
-        self._refused[reason.name] = self._refused.get(reason.name, 0) + 1
+        self._refused[reason.name, connect.protocol or 0] += 1
         connection.protocol = connect.protocol or connect.form
         code = int(reason) if connection.protocol == 5 else RETURN_CODES.get(reason, 5)
         self._connack(connection, code, why.words)
@@ -512,6 +530,7 @@ class MqttDoor:
             if why is not None:
                 codes.append(why.code if connection.protocol == 5 else 0x80)
                 refused[why.words] = None
+                self._refused_filters[why.code.name, connection.protocol] += 1
                 continue
             granted, existed = self.broker.subscribe(session, each, identifier, at_us)
             codes.append(granted.qos)
@@ -556,7 +575,12 @@ class MqttDoor:
         return True
 
     def statistics(self) -> DoorStatistics:
-        return DoorStatistics(dict(self._accepted), dict(self._refused), dict(self._protocol_errors))
+        return DoorStatistics(
+            dict(self._accepted),
+            dict(self._refused),
+            dict(self._protocol_errors),
+            dict(self._refused_filters),
+        )
 
 
 def _answer(

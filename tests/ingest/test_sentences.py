@@ -164,7 +164,7 @@ def test_a_connect_that_is_refused_is_told_why(house: House, why: Why) -> None:
 
 def test_a_version_that_nobody_speaks_is_answered_in_the_old_form(house: House) -> None:
     assert house.receive(1, "10 0004 'MQTT' 06 02 003c 00 0001 'c'") == bytes.fromhex("20 02 00 01")
-    assert house.door.statistics().refused == {"UNSUPPORTED_PROTOCOL_VERSION": 1}
+    assert house.door.statistics().refused == {("UNSUPPORTED_PROTOCOL_VERSION", 0): 1}
 
 
 def test_a_connection_that_ends_for_another_reason_is_told_which(house: House) -> None:
@@ -200,4 +200,29 @@ def test_a_user_has_as_many_connections_as_allowed_and_taking_over_makes_none(ho
     house.receive(6, "e0")
     house.door.on_closed(6, 1)
     assert house.connect(8, "c")[3] == 0
-    assert house.door.statistics().refused == {"QUOTA_EXCEEDED": 3}
+    assert house.door.statistics().refused == {("QUOTA_EXCEEDED", 4): 2, ("QUOTA_EXCEEDED", 5): 1}
+
+
+def test_what_is_refused_and_ended_is_counted_by_reason_and_version(house: House) -> None:
+    house.connect(1, "a")
+    connect(house, slot=2)
+    assert house.door.broker.statistics().clients == {3: 0, 4: 1, 5: 1}
+    house.receive(1, "82 0005 0001 'a' 00")
+    house.receive(2, "82 0005 00 0001 'a' 00 0001 'b' 00")
+    refused = house.door.statistics().refused_filters
+    assert refused == {("NOT_AUTHORIZED", 3): 0, ("NOT_AUTHORIZED", 4): 1, ("NOT_AUTHORIZED", 5): 2}
+    connect(house, slot=3)  # the same client as 2
+    house.door.on_timeout(1)
+    house.receive(3, "10 0004 'MQTT' 05 02 0000 00 0001 'c'")
+    for slot in (1, 2, 3):
+        house.door.on_closed(slot, 1)
+    house.receive(4, "10 0004 'MQTT' 05 03 0000 00 0001 'c'")
+    broken = house.door.statistics().protocol_errors
+    assert {key: count for key, count in broken.items() if count} == {
+        ("PROTOCOL_ERROR", 5): 1, ("MALFORMED_PACKET", 5): 1,
+    }  # fmt: skip
+    statistics = house.door.broker.statistics()
+    assert statistics.clients == {3: 0, 4: 0, 5: 0}
+    assert statistics.ended == {
+        "SESSION_TAKEN_OVER": 1, "ADMINISTRATIVE_ACTION": 0, "KEEP_ALIVE_TIMEOUT": 1, "PROTOCOL_ERROR": 1,
+    }  # fmt: skip
