@@ -4,17 +4,15 @@ The order of the contract (2.2): rate limit, token, device id, unknown device (r
 disabled. The same for both connectors, except that MQTT knows no rate limit.
 """
 
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
+from ingest.pace import RateLimiter
 from storage.disk import DiskFullError
 from storage.kinds import Refusal
 from storage.registry import DeviceLimitError, Registry, RegistryBusyError, UnknownError, User
 
 DEVICE_ID_BYTES_MAX: Final = 128
-# Devices whose last post is remembered. The oldest is forgotten first, and then posts one time more than it might.
-RATE_DEVICES_MAX: Final = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,39 +36,6 @@ def text_of(raw: bytes, bytes_max: int) -> str | None:
     return text
 
 
-class RateLimiter:
-    """One token bucket per key, as many tokens as the rate, at least one (contract 2.5). Bounded memory.
-
-    Args:
-        per_s: posts a second; 0 lets everything pass.
-    """
-
-    def __init__(self, per_s: float, keys_max: int = RATE_DEVICES_MAX) -> None:
-        self.per_s = per_s
-        self._burst = max(1.0, per_s)
-        self._keys_max = keys_max
-        self._buckets: OrderedDict[object, tuple[float, float]] = OrderedDict()  # tokens, as of
-
-    def allow(self, key: object, now: float) -> bool:
-        """Take one token if there is one."""
-        if self.per_s == 0:
-            return True
-        tokens, as_of = self._buckets.get(key, (self._burst, now))
-        tokens = min(self._burst, tokens + (now - as_of) * self.per_s)
-        allowed = tokens >= 1
-        self._buckets[key] = (tokens - 1 if allowed else tokens, now)
-        self._buckets.move_to_end(key)
-        if len(self._buckets) > self._keys_max:
-            self._buckets.popitem(last=False)
-        return allowed
-
-    def give_back(self, key: object) -> None:
-        """The last token was not used."""
-        if key in self._buckets:
-            tokens, as_of = self._buckets[key]
-            self._buckets[key] = (min(self._burst, tokens + 1), as_of)
-
-
 class Admission:
     """Resolves devices to routes.
 
@@ -86,14 +51,19 @@ class Admission:
         self._tag_bytes_max = tag_bytes_max
 
     def user_of(self, token: bytes | None) -> User | None:
-        """The user whose device token this is."""
+        """The user whose device token this is, or was until a while ago; not one who is disabled."""
         if not token or not token.isascii():
             return None
-        return self._registry.user_by_device_token(token.decode())
+        return _enabled(self._registry.user_by_device_token(token.decode()))
+
+    def previous_tokens(self, user_id: str) -> tuple[bytes, ...]:
+        """The user's device tokens that were replaced and still work."""
+        found = self._registry.previous_tokens(user_id, "device_token")
+        return tuple(previous.token.encode() for previous in found)
 
     def user(self, user_id: str) -> User | None:
-        """The user with this id."""
-        return self._registry.user(user_id)
+        """The user with this id, unless it is disabled."""
+        return _enabled(self._registry.user(user_id))
 
     def route_http(
         self, token: bytes | None, device_id: bytes | None, tag: bytes, now: float, at_us: int
@@ -103,7 +73,7 @@ class Admission:
         # The limit comes first for the client, but its key needs the user; nobody gains by posting with a wrong token.
         if user is None:
             return Refusal.AUTH_REQUIRED
-        if not self.limiter.allow((user.user_id, device_id), now):
+        if not self.limiter.allow((user.user_id, device_id), now, user.quotas.connector_per_s):
             return Refusal.TOO_MANY_REQUESTS
         return self.route(user.user_id, device_id or b"", tag, at_us)
 
@@ -132,3 +102,7 @@ class Admission:
         if tag and text_of(tag, self._tag_bytes_max) is None:
             return Refusal.TAG_INVALID
         return Route(device.id, device.channel)
+
+
+def _enabled(user: User | None) -> User | None:
+    return user if user is not None and user.enabled else None

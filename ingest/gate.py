@@ -15,25 +15,26 @@ class Gate:
 
     Args:
         admission: decides.
-        user_of: the user id and device token of an MQTT connection, set once its CONNECT is accepted.
+        user_of: the user id of an MQTT connection, once its CONNECT is accepted, and which of the user's device
+            tokens the topic may begin with.
         has_listeners: whether anybody has subscribed to a user's topic: then the broker is to relay it.
     """
 
     def __init__(
         self,
         admission: Admission,
-        user_of: Callable[[int], tuple[str, bytes]],
+        user_of: Callable[[int, bytes], tuple[str, bytes]],
         has_listeners: Callable[[str, bytes], bool],
     ) -> None:
         self._admission = admission
         self._user_of = user_of
         self._has_listeners = has_listeners
-        self._keys: dict[int, object] = {}  # device -> the rate limiter's key
+        self._paces: dict[int, tuple[object, float]] = {}  # device -> the rate limiter's key, its rate
 
     def route_mqtt(
         self, connection: int, topic: bytes, at_us: int
     ) -> tuple[int, int, int, bytes] | int | None:
-        user_id, token = self._user_of(connection)
+        user_id, token = self._user_of(connection, topic)
         parsed = parse_topic(topic, token)
         if isinstance(parsed, NotData) or parsed.kind is PayloadKind.STATE:
             return None
@@ -55,18 +56,25 @@ class Gate:
             case Route(device, channel):
                 user = self._admission.user_of(token)
                 assert user is not None
-                if self._admission.limiter.per_s:
-                    self._keys[device] = (user.user_id, device_id)
+                own = user.quotas.connector_per_s
+                per_s = self._admission.limiter.per_s if own is None else own
+                if per_s:
+                    self._paces[device] = (user.user_id, device_id), per_s
+                else:
+                    self._paces.pop(device, None)
                 return device, channel
             case refusal:
                 return int(refusal)
 
     def allow(self, device: int, now: float) -> bool:
-        return self._admission.limiter.allow(self._keys[device], now)
+        """Whether the device, whose route is known, may post now."""
+        found = self._paces.get(device)
+        return found is None or self._admission.limiter.allow(found[0], now, found[1])
 
     def give_back(self, device: int) -> None:
-        if device in self._keys:
-            self._admission.limiter.give_back(self._keys[device])
+        found = self._paces.get(device)
+        if found is not None:
+            self._admission.limiter.give_back(*found)
 
 
 assert all(Refusal(number) for number in range(1, len(Refusal) + 1)), "the reactor counts by number"

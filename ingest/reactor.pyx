@@ -1286,6 +1286,10 @@ cdef class Reactor:
         """The registry changed: look every route up again."""
         self.route_version += 1
 
+    def set_rate_limited(self, bint rate_limited):
+        """Whether the gate is asked before every post from now on."""
+        self.rate_limited = rate_limited
+
     def drain(self):
         """Read nothing more; what was taken is still committed and answered. turn() goes on until that is done."""
         self.stop_listening()

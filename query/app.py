@@ -13,9 +13,10 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from query.errors import ApiError
+from query.pacing import Pacing
 from query.ports import Backend
 from query.requests import reply
-from query.services import channel, device, health, publish, session, sql, stream, user
+from query.services import admin, channel, device, health, publish, session, sql, stream, user
 from storage.disk import DiskFullError
 from storage.registry import RegistryBusyError
 
@@ -44,13 +45,13 @@ class Leniency:
 def make_app(backend: Backend) -> ASGIApp:
     """The application for the HTTP server."""
     app = FastAPI(title="Thingscale", version="2.0.0", docs_url=None, redoc_url=None, redirect_slashes=False)
-    for service in (device, channel, stream, sql, publish, session, user, health):
+    for service in (device, channel, stream, sql, publish, session, user, admin, health):
         app.include_router(service.routes(backend))
     app.add_exception_handler(ApiError, on_api_error)
     app.add_exception_handler(HTTPException, on_http_error)
     for failure in (DiskFullError, RegistryBusyError):
         app.add_exception_handler(failure, on_unavailable)
-    return Leniency(app)
+    return Leniency(Pacing(app))
 
 
 async def on_api_error(_request: Request, error: Exception) -> Response:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 TOKENS = {
+    "ADMIN_REQUIRED": 403,
     "AUTH_REQUIRED": 401,
     "BAD_AGGREGATE": 400,
     "BAD_JSON_FORMAT": 400,
@@ -22,6 +23,7 @@ TOKENS = {
     "NO_CHANNEL": 404,
     "NO_DEVICE": 404,
     "NO_SESSION": 404,
+    "NO_USER": 404,
     "QUERY_MEMORY": 422,
     "QUERY_TIMEOUT": 422,
     "QUERY_TOO_LARGE": 422,
@@ -29,6 +31,7 @@ TOKENS = {
     "SQL_UNAVAILABLE": 501,
     "TOO_MANY_REQUESTS": 429,
     "UNAVAILABLE": 503,
+    "USER_DISABLED": 403,
 }
 
 

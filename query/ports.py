@@ -56,6 +56,28 @@ class Sessions(Protocol):
         """Disconnect a client; False if it is not connected."""
 
 
+class Pace(Protocol):
+    """Where somebody stands with a rate limit; ingest/pace.py says what the numbers are."""
+
+    @property
+    def allowed(self) -> bool: ...
+    @property
+    def limit(self) -> int: ...
+    @property
+    def remaining(self) -> int: ...
+    @property
+    def reset_s(self) -> int: ...
+    @property
+    def retry_s(self) -> int: ...
+
+
+class Limiter(Protocol):
+    """The rate limit of REST."""
+
+    def take(self, key: object, now: float, per_s: float | None = None) -> Pace | None:
+        """One request of this key; ``per_s`` is its own rate, None everybody's. None: there is no limit."""
+
+
 class Publisher(Protocol):
     """The way of a message to the user's own subscribers."""
 
@@ -73,8 +95,9 @@ class Backend:
         newest: the newest rows of channels.
         data: the data directory.
         now: monotonic seconds, and UTC microseconds.
-        allow: the rate limit, by API token; None is no limit.
-        on_registry_change: routes and tokens may be different now.
+        limiter: the rate limit, by account.
+        storage_bytes_max: what an account without a quota of its own may store; 0 is no limit but the disk.
+        on_registry_change: routes, tokens and users may be different now; looks by itself what is.
         is_ready: recovered and taking traffic.
         render_metrics: the Prometheus text; runs in a worker thread.
         queries: how many range queries run at a time.
@@ -90,7 +113,8 @@ class Backend:
     newest: Newest
     data: Path
     now: Callable[[], tuple[float, int]]
-    allow: Callable[[str, float], bool] | None
+    limiter: Limiter
+    storage_bytes_max: int
     on_registry_change: Callable[[], None]
     is_ready: Callable[[], bool]
     render_metrics: Callable[[], bytes]

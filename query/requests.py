@@ -1,15 +1,19 @@
 """What every REST request has in common: who asks, how often, and its body, which is JSON whatever its label says."""
 
+import base64
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from query.errors import ApiError
+from query.pacing import PACE
 from query.ports import Backend
-from storage.registry import Channel, User
+from storage.registry import AdminToken, Channel, Registry, User
 
 FALSE_WORDS = ("", "0", "false", "no", "off")
 TRUE_WORDS = ("1", "true", "yes", "on")
@@ -22,21 +26,83 @@ def reply(value: Any, status: int = 200) -> Response:
     )
 
 
+def token_of(request: Request) -> str:
+    """What a request carries: X-APITOKEN, or Authorization as Bearer, or as Basic with the token for a password."""
+    token = request.headers.get("x-apitoken", "")
+    if token:
+        return token
+    scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
+    match scheme.lower():
+        case "bearer":
+            return credentials.strip()
+        case "basic":
+            try:
+                text = base64.b64decode(credentials.strip(), validate=True).decode()
+            except ValueError:
+                return ""
+            return text.partition(":")[2]
+    return ""
+
+
 def user_of(request: Request, backend: Backend) -> User:
     """Whose API token the request carries.
 
     Raises:
-        ApiError: AUTH_REQUIRED, or TOO_MANY_REQUESTS beyond the rate limit.
+        ApiError: AUTH_REQUIRED, USER_DISABLED, or TOO_MANY_REQUESTS beyond the rate limit.
     """
-    token = request.headers.get("x-apitoken", "")
+    token = token_of(request)
     user = backend.store.registry.user_by_api_token(token) if token else None
     if user is None:
-        raise ApiError("AUTH_REQUIRED", "the header X-APITOKEN is missing, or nobody has this token")
-    if backend.allow is not None and not backend.allow(user.api_token, backend.now()[0]):
-        raise ApiError(
-            "TOO_MANY_REQUESTS", "more requests than [limits] rest_per_s allows", {"Retry-After": "1"}
-        )
+        raise ApiError("AUTH_REQUIRED", "X-APITOKEN (or Authorization) is missing, or nobody has this token")
+    own = user.quotas.rest_per_s
+    name = "limits.rest_per_s allows" if own is None else "the account's quota rest_per_s allows"
+    keep_pace(request, backend, user.user_id, own, name)
+    if not user.enabled:
+        raise ApiError("USER_DISABLED", "the account is disabled")
     return user
+
+
+def admin_of(request: Request, backend: Backend) -> AdminToken:
+    """Whose admin token the request carries.
+
+    Raises:
+        ApiError: AUTH_REQUIRED, ADMIN_REQUIRED, or TOO_MANY_REQUESTS beyond the rate limit.
+    """
+    token, registry = token_of(request), backend.store.registry
+    admin = registry.admin_by_token(token) if token else None
+    if admin is None and token and registry.user_by_api_token(token) is not None:
+        raise ApiError("ADMIN_REQUIRED", "this is the token of an account, not of an admin")
+    if admin is None:
+        raise ApiError(
+            "AUTH_REQUIRED", "X-APITOKEN (or Authorization) is missing, or no admin has this token"
+        )
+    keep_pace(request, backend, admin.id, None, "limits.rest_per_s allows")
+    return admin
+
+
+def keep_pace(request: Request, backend: Backend, key: object, per_s: float | None, words: str) -> None:
+    """Take a token of the rate limit; the answer will say what is left (query/pacing.py). Raises ApiError."""
+    pace = backend.limiter.take(key, backend.now()[0], per_s)
+    if pace is None:
+        return
+    request.scope[PACE].append(pace)
+    if not pace.allowed:
+        rate = f"{words}: {pace.limit} at once"
+        raise ApiError("TOO_MANY_REQUESTS", f"more requests than {rate}", {"Retry-After": str(pace.retry_s)})
+
+
+@contextmanager
+def change(backend: Backend, actor: str) -> Iterator[Registry]:
+    """A transaction of the registry for what somebody changes: audited, and everybody concerned is told afterwards.
+
+    Args:
+        backend: the daemon.
+        actor: the user's id, or ``admin:NAME``.
+    """
+    registry = backend.store.registry
+    with registry.by(actor, backend.now()[1]):
+        yield registry
+    backend.on_registry_change()
 
 
 def header(request: Request, name: str) -> str | None:
@@ -100,3 +166,13 @@ def channel_of(backend: Backend, user: User, number: str) -> Channel:
     if channel is None:
         raise ApiError("NO_CHANNEL", f"there is no channel {number}")
     return channel
+
+
+def number_from(request: Request, name: str, default: int, most: int) -> int:
+    """A parameter of the URL, 1 .. most. Raises ApiError."""
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) <= 18 and 1 <= int(text) <= most):
+        raise ApiError("BAD_PARAMETER", f"{name}: expected 1 .. {most}, not {text!r}")
+    return int(text)

@@ -10,6 +10,7 @@ every row either before or after, never twice and never not at all.
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -21,7 +22,7 @@ from storage.hot import hot_path, write_hot
 from storage.journal import Journal, Limits, Passengers, State
 from storage.publish import Publisher
 from storage.recovery import Recovered, recover
-from storage.registry import Channel, Registry, RegistryLimits
+from storage.registry import Channel, Registry, RegistryBusyError, RegistryLimits
 from storage.ring import Ring
 from storage.schema import Schema
 from storage.sessions import SessionStore
@@ -133,6 +134,11 @@ class Store:
         self.sessions.close()
 
     # ---- in the main thread
+
+    def end_tokens(self, at_us: int) -> None:
+        """Replaced tokens whose time is over are worth nothing; the file may say so later."""
+        with suppress(DiskFullError, RegistryBusyError):
+            self.registry.end_tokens(at_us)
 
     def flush_states(self) -> None:
         """Put the device states that became durable into the registry. Raises DiskFullError: they are kept."""

@@ -9,7 +9,7 @@ import sys
 import time
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -19,8 +19,8 @@ from storage.lock import InUseByProcessError
 from storage.notes import NoteFormatError
 from storage.recovery import RingTooSmallError
 from storage.registry import (
+    OVERLAP_S_MAX,
     FieldError,
-    Registry,
     RegistryBusyError,
     RegistryFormatError,
     UnknownError,
@@ -28,39 +28,17 @@ from storage.registry import (
 )
 from storage.sessions import SessionsFormatError
 from storage.wal import CorruptRecordError
-from thingscale import accounts
-from thingscale.config import SETTINGS, Config, ConfigError, load
+from thingscale.cli_admin import admin_app
+from thingscale.commands import AsJson, Data, File, configuration, fail, open_registry
+from thingscale.config import SETTINGS, ConfigError
 from thingscale.control import call
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 user_app = typer.Typer(no_args_is_help=True, help="Accounts and their tokens.")
 app.add_typer(user_app, name="user")
+app.add_typer(admin_app, name="admin")
 cert_app = typer.Typer(no_args_is_help=True, help="Certificates.")
 app.add_typer(cert_app, name="cert")
-
-Data = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Data directory [default: ./data].")]
-File = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="TOML file.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-
-def fail(message: object, code: int = 1) -> NoReturn:
-    print(f"thingscale: {message}", file=sys.stderr)
-    raise typer.Exit(code)
-
-
-def configuration(file: Path | None, data: Path | None, **flags: Any) -> Config:
-    given = {name.replace("_", ".", 1): value for name, value in flags.items()}
-    try:
-        return load(file, {"server.data": None if data is None else str(data), **given})
-    except ConfigError as error:
-        fail(error, 2)
-
-
-def open_registry(config: Config) -> Registry:
-    try:
-        return accounts.open_registry(config)
-    except (OSError, RegistryFormatError, InUseByProcessError) as error:
-        fail(error)
 
 
 @app.command()
@@ -161,8 +139,10 @@ def add_user(
 ) -> None:
     """Make an account; prints its id and tokens."""
     registry = open_registry(configuration(config, data))
+    now_us = time.time_ns() // 1000
     try:
-        user = registry.add_user(time.time_ns() // 1000, email1=email, user_alias=alias, locale=locale)
+        with registry.by("cli", now_us):
+            user = registry.add_user(now_us, email1=email, user_alias=alias, locale=locale)
     except FieldError as error:
         fail(error, 2)
     except RegistryBusyError as error:
@@ -189,16 +169,25 @@ def rotate_token(
     user_id: str,
     api: Annotated[bool, typer.Option("--api", help="A new API token.")] = False,
     device: Annotated[bool, typer.Option("--device", help="A new device token.")] = False,
+    overlap: Annotated[
+        int,
+        typer.Option(
+            metavar="SECONDS", min=0, max=OVERLAP_S_MAX, help="How long the old one goes on working."
+        ),
+    ] = 0,
     data: Data = None,
     config: File = None,
     as_json: AsJson = False,
 ) -> None:
-    """Replace a token. The old one is worth nothing within a second."""
+    """Replace a token. Without an overlap the old one is worth nothing within a second."""
     if api == device:
         fail("give one of --api and --device", 2)
     registry = open_registry(configuration(config, data))
+    now_us = time.time_ns() // 1000
+    ends_at_us = now_us + overlap * 1_000_000 if overlap else 0
     try:
-        user = registry.rotate(user_id, "api_token" if api else "device_token")
+        with registry.by("cli", now_us):
+            user = registry.rotate(user_id, "api_token" if api else "device_token", ends_at_us)
     except (UnknownError, RegistryBusyError) as error:
         fail(error)
     show_user(user, as_json)

@@ -87,6 +87,7 @@ SETTINGS: Final = (
     Setting("limits.rest_per_s", 20.0, "REST requests per second and API token; 0 is no limit"),
     Setting("limits.devices_per_user_max", 100_000, "devices of one user", least=1),
     Setting("limits.channels_per_user_max", 10_000, "channels of one user", least=1),
+    Setting("limits.storage_bytes_per_user_max", 0, "what one user may store; 0 is no limit but the disk"),
     Setting("limits.events_per_user_max", 1_000, "events of one user", least=1),
     Setting("limits.payload_bytes_max", 65_536, "bytes of one reading", least=1, most=4 * MIB),
     Setting("limits.json_depth_max", 32, "containers within containers", least=1, most=1_000),
@@ -149,6 +150,7 @@ SETTINGS: Final = (
     Setting("sql.concurrent_max", 2, "queries in SQL at a time; more wait", least=1, most=1_024),
     Setting("sql.waiting_max", 64, "queries in SQL that wait; more are refused", least=0),
     Setting("sql.without_jail", "no", "yes: also where the system has no Landlock and seccomp", ("no", "yes")),
+    Setting("audit.retention_days", 365, "how long the audit log goes back; 0 is for ever", most=36_500),
     Setting("log.level", "info", "least severe message that is logged", ("debug", "info", "warning", "error")),
     Setting("log.format", "auto", "auto: text on a terminal, else JSON", ("auto", "text", "json")),
 )  # fmt: skip

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import trio
 
-from ingest.admission import Admission, RateLimiter
+from ingest.admission import Admission
 from ingest.connector import PATHS, Connector
 from ingest.durability import Durability
 from ingest.gate import Gate
@@ -29,6 +29,7 @@ from ingest.mqtt.broker import Broker
 from ingest.mqtt.door import MqttDoor
 from ingest.mqtt.notebook import Notebook
 from ingest.mqtt.sentences import puback_tails
+from ingest.pace import RateLimiter
 from ingest.reactor import Reactor
 from ingest.refusals import REASONS, http_replies
 from ingest.transports import Stacked, TlsTransport, Transport, WebSocketTransport
@@ -43,6 +44,7 @@ from storage.disk import DiskFullError
 from storage.journal import State
 from storage.lock import DirectoryLock
 from storage.store import NOTES_MAX, Store
+from thingscale.changes import RegistryChanges
 from thingscale.clients import Clients
 from thingscale.clocks import now
 from thingscale.config import FURTHER_LISTENERS, Config
@@ -151,9 +153,10 @@ class Daemon:
         self.connector = Connector(
             admission, self.durability, self.count_post, now, config["limits.payload_bytes_max"]
         )
-        self.housekeeping = Housekeeping(
-            config, store, self.commits, self.on_room, self.reactor.invalidate_routes
-        )
+        store.end_tokens(now()[1])
+        changes = RegistryChanges(store.registry, self.reactor, self.broker, config["limits.connector_per_s"])
+        changes.look()
+        self.housekeeping = Housekeeping(config, store, self.commits, self.on_room, changes.look)
         self._states_max = STATES_MAX
         self._notes_max = NOTES_MAX
         self.is_ready = False
@@ -182,7 +185,7 @@ class Daemon:
             store,
             self.engine,
             metrics,
-            self.reactor.invalidate_routes,
+            changes.look,
             lambda: self.is_ready,
             mqtt_clients,
             mqtt_clients,

@@ -43,7 +43,7 @@ class Housekeeping:
         store: what is kept in order.
         commits: where durability stands, and whether the disk is full.
         on_room: a seal has made room in the ring.
-        on_registry_change: routes and tokens may be different.
+        on_registry_change: the registry may be different; looks by itself what is.
     """
 
     def __init__(
@@ -63,10 +63,10 @@ class Housekeeping:
         self._log_bytes = int(config["storage.seal_log_bytes"])
         self._sealed_log_bytes = 0
         self._grace_us = int(config["storage.publish_grace_s"] * 1e6)
+        self._audit_us = int(config["audit.retention_days"]) * 86_400_000_000
         self._worker = trio.Lock()  # one worker thread at a time
         self._pressure = trio.Event()
         self._sealed_s = now()[0]
-        self._version = store.registry.version
         self._damaged: set[tuple[int, int]] = set()  # (channel, day)
         self.seals = self.publications = self.disk_full = 0
 
@@ -173,15 +173,16 @@ class Housekeeping:
         is_rush = False
         while True:
             store.registry.poll()
-            if store.registry.version != self._version:
-                self._version = store.registry.version
-                self._on_registry_change()
+            store.end_tokens(now()[1])
+            self._on_registry_change()
             store.remove_files()
             if self._commits.is_disk_full:
                 self._pressure.set()
             try:
                 store.flush_states()
                 store.flush_notes()
+                if self._audit_us:
+                    store.registry.forget_audit(now()[1] - self._audit_us)
                 if not store.wal.spares and not is_rush:
                     await trio.to_thread.run_sync(store.wal.prepare_spare)
             except (DiskFullError, RegistryBusyError) as error:

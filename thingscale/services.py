@@ -5,7 +5,7 @@ from collections.abc import Callable
 import trio
 from starlette.types import ASGIApp
 
-from ingest.admission import RateLimiter
+from ingest.pace import RateLimiter
 from query.app import make_app as make_rest_app
 from query.engine import Engine
 from query.newest import Newest
@@ -29,7 +29,6 @@ def make_app(
     sql: SqlWorkers,
 ) -> ASGIApp:
     """The REST application of this daemon."""
-    per_s = config["limits.rest_per_s"]
     return make_rest_app(
         Backend(
             store=store,
@@ -37,7 +36,8 @@ def make_app(
             newest=Newest(store, engine),
             data=config.data,
             now=now,
-            allow=RateLimiter(per_s).allow if per_s else None,
+            limiter=RateLimiter(config["limits.rest_per_s"]),
+            storage_bytes_max=config["limits.storage_bytes_per_user_max"],
             on_registry_change=on_registry_change,
             is_ready=is_ready,
             render_metrics=lambda: render(trio.from_thread.run_sync(metrics.take)),

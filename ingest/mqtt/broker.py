@@ -26,7 +26,7 @@ from ingest.mqtt.outbox import Outbox, Outgoing
 from ingest.mqtt.reasons import ReasonCode
 from ingest.mqtt.sentences import Why, explained
 from ingest.mqtt.sessions import Connection, Namespace, Session
-from ingest.mqtt.subscriptions import Granted, Share, split_share
+from ingest.mqtt.subscriptions import Granted, Matches, Share, split_share
 from storage import notes
 from storage.notes import Message
 from storage.sessions import SavedBroker, SavedSession
@@ -100,13 +100,59 @@ class Broker:
         found = self._namespaces.get(user_id)
         if found is None:
             found = self._namespaces[user_id] = Namespace(user_id, token)
-        found.token = token
+        if found.token != token:
+            # Replaced a moment ago. Whether the old one still works is said by ``set_tokens``.
+            found.previous = (found.token, *(each for each in found.previous if each != token))
+            found.token = token
         return found
+
+    def users(self) -> list[str]:
+        """Whose namespaces there are."""
+        return list(self._namespaces)
+
+    def set_tokens(self, user_id: str, tokens: list[bytes]) -> None:
+        """These are the user's device tokens now, the current one first; clients with others are sent away."""
+        namespace = self._namespaces[user_id]
+        namespace.token, namespace.previous = tokens[0], tuple(tokens[1:])
+        gone = [
+            connection
+            for _, connection in namespace.live()
+            if connection.token is not None and connection.token not in tokens
+        ]
+        self._send_away(gone, Why.TOKEN_ENDED)
+
+    def shut(self, user_id: str) -> None:
+        """The user is disabled: nobody of its clients stays; their sessions do."""
+        self._send_away([connection for _, connection in self._namespaces[user_id].live()], Why.USER_GONE)
+
+    def forget_user(self, user_id: str, at_us: int) -> None:
+        """The user is gone, with its clients, their sessions and wills, and its retained messages."""
+        namespace = self._namespaces.pop(user_id, None)
+        if namespace is not None:
+            gone = []
+            for session in namespace.sessions.values():
+                if session.connection is not None:
+                    session.connection.session = None
+                    gone.append(session.connection)
+                session.connection = session.outbox = session.will = None
+                session.number = session.will_due_us = 0
+            namespace.sessions.clear()
+            self._send_away(gone, Why.USER_GONE)
+            self.link.invalidate_routes()
+        forgotten = notes.UserForgotten(user_id)
+        size = NOTE_BYTES + len(user_id)
+        self.notebook.when_there_is_room(size, lambda now_us: self.notebook.note(forgotten, now_us), at_us)
+
+    def _send_away(self, connections: list[Connection], why: Why) -> None:
+        for connection in connections:
+            self.disconnect(connection, why.code, why.words)
 
     def has_listeners(self, user_id: str, topic: bytes) -> bool:
         """Whether anybody would get a message on this topic: then it is not for the lane."""
         namespace = self._namespaces.get(user_id)
-        return namespace is not None and bool(namespace.tree.match(topic))
+        if namespace is None:
+            return False
+        return any(namespace.tree.match(each) for each in (topic, *namespace.twins(topic)))
 
     # ---- sessions
 
@@ -321,22 +367,25 @@ class Broker:
 
     def room_for(self, namespace: Namespace, message: Message) -> int:
         """Bytes of notes that publishing it may take."""
-        matches = namespace.tree.match(message.topic)
         size = len(message.topic) + len(message.payload) + len(message.properties)
-        room = NOTE_BYTES + size if message.retain else 0
-        if message.qos:
-            sessions = len(matches.direct) + len(matches.shares)
-            parts = 1 + len(matches.shares) + sessions // DELIVERIES_PER_NOTE
-            room += DELIVERY_BYTES * sessions + parts * (NOTE_BYTES + size)
+        room = 0
+        for topic in (message.topic, *namespace.twins(message.topic)):
+            matches = namespace.tree.match(topic)
+            room += NOTE_BYTES + size if message.retain else 0
+            if message.qos:
+                sessions = len(matches.direct) + len(matches.shares)
+                parts = 1 + len(matches.shares) + sessions // DELIVERIES_PER_NOTE
+                room += DELIVERY_BYTES * sessions + parts * (NOTE_BYTES + size)
         return room
 
     def publish(self, namespace: Namespace, message: Message, origin: Session | None, at_us: int) -> int:
         """Give it to everybody who has subscribed, and retain it if it says so; how many sessions it is for.
 
-        ``room_for`` bytes of room have been asked for.
+        ``room_for`` bytes of room have been asked for. While a replaced token still works, whoever has subscribed
+        behind another one gets it, too, under the topic that it knows.
         """
         deliveries = self.address(namespace, message, origin, at_us)
-        self.deliver(message, deliveries, at_us)
+        self.deliver(deliveries, at_us)
         return len(deliveries)
 
     def address(
@@ -346,6 +395,19 @@ class Broker:
         if message.retain:
             self._retain(namespace, message, at_us)
         matches = namespace.tree.match(message.topic)
+        deliveries = self._address(message, matches, origin)
+        for topic in namespace.twins(message.topic):
+            twin, others = msgspec.structs.replace(message, topic=topic), namespace.tree.match(topic)
+            if message.retain:
+                self._retain(namespace, twin, at_us)
+            direct = {each: others.direct[each] for each in others.direct if each not in matches.direct}
+            shares = tuple(share for share in others.shares if share not in matches.shares)
+            deliveries += self._address(twin, Matches(direct, shares), origin)
+        return deliveries
+
+    def _address(
+        self, message: Message, matches: Matches[Session], origin: Session | None
+    ) -> list[tuple[Session, Outgoing]]:
         deliveries: list[tuple[Session, Outgoing]] = []
         for session, grants in matches.direct.items():
             outgoing = _outgoing(message, grants, session is origin)
@@ -359,17 +421,18 @@ class Broker:
                 deliveries.append((chosen[0], outgoing))
         return deliveries
 
-    def deliver(self, message: Message, deliveries: list[tuple[Session, Outgoing]], at_us: int) -> None:
-        """Give the message to those to whom it was addressed."""
+    def deliver(self, deliveries: list[tuple[Session, Outgoing]], at_us: int) -> None:
+        """Give a message to those to whom it was addressed."""
         if deliveries:
             self.counts.relayed += 1
         while deliveries:
             # Who is a member of groups, too, may get several copies; a number is for one copy a session.
-            number = self._next_message
+            # And so it is for one topic: who has subscribed behind a replaced token knows the message by another one.
+            number, message = self._next_message, deliveries[0][1].message
             copies: dict[Session, Outgoing] = {}
             more: list[tuple[Session, Outgoing]] = []
             for session, outgoing in deliveries:
-                if session in copies:
+                if session in copies or outgoing.message is not message:
                     more.append((session, outgoing))
                     continue
                 copies[session] = outgoing
@@ -412,14 +475,19 @@ class Broker:
             at_us: now.
         """
         self._next_session, self._next_message = saved.next_session, saved.next_message
+        users = {each.user_id for each in saved.sessions} | {each.user_id for each in saved.retained}
+        tokens = {user_id: token_of(user_id) for user_id in sorted(users)}
         for each in saved.sessions:
-            token = token_of(each.user_id)
+            token = tokens[each.user_id]
             if token is not None:
                 self._load_session(self.namespace(each.user_id, token), each, at_us)
         for user_id, _, message in saved.retained:
-            token = token_of(user_id)
+            token = tokens[user_id]
             if token is not None:
                 self.namespace(user_id, token).retained.put(message)
+        for user_id, token in tokens.items():
+            if token is None:
+                self.forget_user(user_id, at_us)
 
     def _load_session(self, namespace: Namespace, saved: SavedSession, at_us: int) -> None:
         session = namespace.sessions[saved.client_id] = Session(namespace, saved.client_id)

@@ -108,10 +108,10 @@ class MqttDoor:
     def link(self, link: Link) -> None:
         self._link = self.broker.link = link
 
-    def user_of(self, slot: int) -> tuple[str, bytes]:
-        """User id and device token of an accepted connection."""
+    def user_of(self, slot: int, topic: bytes) -> tuple[str, bytes]:
+        """User id of an accepted connection, and the one of the user's device tokens that the topic may begin with."""
         namespace = self._session(self._connections[slot]).namespace
-        return namespace.user_id, namespace.token
+        return namespace.user_id, namespace.token_in(topic)
 
     # ---- called by the reactor
 
@@ -261,6 +261,7 @@ class MqttDoor:
         assert user is not None
         self.broker.tick(at_us)  # a session whose time is over is not taken up, however soon its client comes
         namespace = self.broker.namespace(user.user_id, user.device_token.encode())
+        namespace.previous = self._admission.previous_tokens(user.user_id)
         client_id = connect.client_id or b"auto-" + secrets.token_hex(8).encode()
         old = namespace.sessions.get(client_id)
         if old is None and len(namespace.sessions) >= options.sessions_max:
@@ -285,6 +286,7 @@ class MqttDoor:
         connection.is_clean = connect.clean_session
         connection.keepalive_s = verdict.keepalive_s
         connection.connected_at_us = at_us
+        connection.token = None if connect.password is None else namespace.token_in(connect.password)
         connection.window = min(verdict.receive_max, options.inflight_max)
         connection.alias_max = verdict.alias_max
         session, is_present = self.broker.open_session(
@@ -396,13 +398,15 @@ class MqttDoor:
         # Before the message itself, which may be for the same client.
         if packet.qos:
             self._acknowledge(connection, packet, reason, words)
-        self.broker.deliver(message, deliveries, at_us)
+        self.broker.deliver(deliveries, at_us)
         return True
 
     @staticmethod
     def _is_for_nobody(namespace: Namespace, topic: bytes) -> bool:
         """Whether a message is no reading, and there is no subscription that it fits."""
-        return parse_topic(topic, namespace.token) is NotData.FOREIGN and not namespace.tree.match(topic)
+        return parse_topic(topic, namespace.token_in(topic)) is NotData.FOREIGN and not namespace.tree.match(
+            topic
+        )
 
     def _check_announced(self, session: Session, packet: packets.Publish) -> None:
         """Raises ProtocolError when it goes beyond what CONNACK said."""
@@ -451,13 +455,13 @@ class MqttDoor:
 
     def _may_use(self, namespace: Namespace, topic: bytes) -> bool:
         """Whether the user's clients may publish to the topic, or subscribe to the filter (contract 2.3.4)."""
-        if topic.split(b"/", 1)[0] == namespace.token:
+        if topic.split(b"/", 1)[0] == namespace.token_in(topic):
             return True
         return self.broker.options.topics is Topics.ANY and not topic.startswith((SYSTEM, b"$share/"))
 
     def _store(self, namespace: Namespace, topic: bytes, payload: bytes, at_us: int) -> int:
         """Store a message that is a reading. Its Refusal, or 0; FULL when there is no room now."""
-        parsed = parse_topic(topic, namespace.token)
+        parsed = parse_topic(topic, namespace.token_in(topic))
         if parsed is NotData.FOREIGN:
             if self._may_use(namespace, topic):
                 return 0

@@ -35,11 +35,12 @@ class Connection:
         aliases_out: aliases by topic, as we set them; None for none.
         alias_max: how many of ours it takes.
         is_clean: as its CONNECT said.
+        token: the device token that it came in with; None for an anonymous one.
     """
 
     __slots__ = (
         "alias_max", "aliases_in", "aliases_out", "connected_at_us", "explains", "is_clean", "keepalive_s",
-        "packet_bytes_max", "protocol", "session", "slot", "window",
+        "packet_bytes_max", "protocol", "session", "slot", "token", "window",
     )  # fmt: skip
 
     def __init__(self, slot: int) -> None:
@@ -55,6 +56,7 @@ class Connection:
         self.aliases_out: dict[bytes, int] | None = None
         self.alias_max = 0
         self.is_clean = True
+        self.token: bytes | None = None
 
 
 class Session:
@@ -128,18 +130,41 @@ class Namespace:
     """One user's topics and clients.
 
     Attributes:
+        token: the user's device token, the first level of the topics.
+        previous: device tokens that were replaced and still work. A topic that begins with one of them is the same
+            topic as with any other.
         connections: how many of the sessions are connected.
     """
 
-    __slots__ = ("connections", "retained", "sessions", "token", "tree", "user_id")
+    __slots__ = ("connections", "previous", "retained", "sessions", "token", "tree", "user_id")
 
     def __init__(self, user_id: str, token: bytes) -> None:
         self.user_id = user_id
         self.token = token
+        self.previous: tuple[bytes, ...] = ()
         self.sessions: dict[bytes, Session] = {}
         self.connections = 0
         self.tree: SubscriptionTree[Session] = SubscriptionTree()
         self.retained = RetainedMessages()
+
+    def token_in(self, topic: bytes) -> bytes:
+        """The one of the tokens that a topic (or a password) begins with; the current one if it is none."""
+        if self.previous:
+            first = topic.split(b"/", 1)[0]
+            for token in self.previous:
+                if token == first:
+                    return token
+        return self.token
+
+    def twins(self, topic: bytes) -> list[bytes]:
+        """The topic's other names: the same behind each other token."""
+        if not self.previous:
+            return []
+        first, slash, rest = topic.partition(b"/")
+        tokens = (self.token, *self.previous)
+        if first not in tokens:
+            return []
+        return [token + slash + rest for token in tokens if token != first]
 
     def live(self) -> Iterator[tuple[Session, Connection]]:
         """The sessions that are connected."""

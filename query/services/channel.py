@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 
 from query.errors import ApiError
 from query.ports import Backend
-from query.requests import channel_of, header, is_true, number_of_channel, object_of, reply, user_of
+from query.requests import change, channel_of, header, is_true, number_of_channel, object_of, reply, user_of
 from query.times import format_time, zone_of
 from storage.registry import Channel, ChannelLimitError, FieldError, InUseError, User
 from storage.store import Store
@@ -89,7 +89,7 @@ def routes(backend: Backend) -> APIRouter:
             raise ApiError("NO_CHANNEL", f"{number} cannot be a channel's number: expected 0 .. {2**31 - 1}")
         channel = registry.channel(user.user_id, known)
         try:
-            with registry.transaction():
+            with change(backend, user.user_id):
                 if channel is None or tag is None:
                     channel = registry.add_channel(user.user_id, known, None if tag else name)
                 elif has_tag(channel, tag):
@@ -102,7 +102,6 @@ def routes(backend: Backend) -> APIRouter:
             raise ApiError("MAX_CHANNEL_REACH", str(error)) from None
         except FieldError as error:
             raise ApiError("BAD_JSON_FORMAT", str(error)) from None
-        backend.on_registry_change()
         shown_name = registry.tag_names(channel.id)[tag] if tag else channel.channel_name
         value = {"channel": channel.number, "tag": tag, "channel_name": shown_name, "last_update": None}
         return reply(value, 201)
@@ -115,10 +114,11 @@ def routes(backend: Backend) -> APIRouter:
         if tag is not None and not has_tag(channel, tag):
             raise ApiError("NO_CHANNEL", f"channel {channel.number} has no tag {tag}")
         try:
-            if name is not None and tag is not None:
-                registry.put_tag_name(channel.id, tag, name)
-            elif name is not None:
-                registry.rename_channel(channel.id, name)
+            with change(backend, user.user_id):
+                if name is not None and tag is not None:
+                    registry.put_tag_name(channel.id, tag, name)
+                elif name is not None:
+                    registry.rename_channel(channel.id, name)
         except FieldError as error:
             raise ApiError("BAD_JSON_FORMAT", str(error)) from None
         if tag is not None:
@@ -129,15 +129,15 @@ def routes(backend: Backend) -> APIRouter:
     async def delete_channel(request: Request, number: str) -> Response:
         user = user_of(request, backend)
         tag, channel = tag_of(request), channel_of(backend, user, number)
-        if tag is None:
-            registry.delete_channel(channel.id, backend.now()[1])
-        elif not has_tag(channel, tag):
+        if tag is not None and not has_tag(channel, tag):
             raise ApiError("NO_CHANNEL", f"channel {channel.number} has no tag {tag}")
-        elif store.last_update_us(channel, store.schema.tag_id(channel.id, tag)) is not None:
+        if tag and store.last_update_us(channel, store.schema.tag_id(channel.id, tag)) is not None:
             raise ApiError("NOT_IMPLEMENTED", "deleting the entries of one tag is not possible yet")
-        else:
-            registry.delete_tag_name(channel.id, tag)
-        backend.on_registry_change()
+        with change(backend, user.user_id):
+            if tag is None:
+                registry.delete_channel(channel.id, backend.now()[1])
+            else:
+                registry.delete_tag_name(channel.id, tag)
         return reply({})
 
     return router

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 
 from query.errors import ApiError
 from query.ports import Backend
-from query.requests import boolean, number_of_channel, object_of, reply, user_of
+from query.requests import boolean, change, number_of_channel, object_of, reply, user_of
 from query.times import format_time, zone_of
 from storage.registry import (
     DEVICE_TEXTS,
@@ -102,14 +102,14 @@ def routes(backend: Backend) -> APIRouter:
         check_device_id(device_id)
         fields = fields_of(backend, user, await object_of(request, required=False))
         try:
-            device = registry.add_device(user.user_id, device_id, backend.now()[1], **fields)
+            with change(backend, user.user_id):
+                device = registry.add_device(user.user_id, device_id, backend.now()[1], **fields)
         except InUseError as error:
             raise ApiError("DEVICE_INUSE", str(error)) from None
         except DeviceLimitError as error:
             raise ApiError("MAX_DEVICE_REACH", str(error)) from None
         except FieldError as error:
             raise ApiError("BAD_JSON_FORMAT", str(error)) from None
-        backend.on_registry_change()
         return reply(shown(device, user), 201)
 
     @router.put("/v2/device/{device_id:path}", summary="Change a device")
@@ -119,20 +119,21 @@ def routes(backend: Backend) -> APIRouter:
         if registry.device(user.user_id, device_id) is None:
             raise no_device(device_id)
         try:
-            device = registry.update_device(user.user_id, device_id, **fields_of(backend, user, body))
+            fields = fields_of(backend, user, body)
+            with change(backend, user.user_id):
+                device = registry.update_device(user.user_id, device_id, **fields)
         except FieldError as error:
             raise ApiError("BAD_JSON_FORMAT", str(error)) from None
-        backend.on_registry_change()
         return reply(shown(device, user))
 
     @router.delete("/v2/device/{device_id:path}", summary="Forget a device; its readings stay")
     async def delete_device(request: Request, device_id: str) -> Response:
         user = user_of(request, backend)
         try:
-            registry.delete_device(user.user_id, device_id, backend.now()[1])
+            with change(backend, user.user_id):
+                registry.delete_device(user.user_id, device_id, backend.now()[1])
         except UnknownError:
             raise no_device(device_id) from None
-        backend.on_registry_change()
         return reply({})
 
     return router

@@ -100,7 +100,7 @@ class Channels(Users):
     def _check_channel_limit(self, user_id: str) -> None:
         limit = self._known_user(user_id).quotas.channels
         limit = self.limits.channels_per_user_max if limit is None else limit
-        count = self._count("channel", user_id)
+        count = self.count_of("channel", user_id)
         if count >= limit:
             raise ChannelLimitError(f"the user has {count} channels, and the limit is {limit}")
 

@@ -123,7 +123,7 @@ class Devices(Channels):
     def _check_device_limit(self, user_id: str) -> None:
         limit = self._known_user(user_id).quotas.devices
         limit = self.limits.devices_per_user_max if limit is None else limit
-        count = self._count("device", user_id)
+        count = self.count_of("device", user_id)
         if count >= limit:
             raise DeviceLimitError(f"the user has {count} devices, and the limit is {limit}")
 

@@ -86,7 +86,7 @@ class Events(Devices):
         self._check_event(fields)
         with self.transaction():
             self._known_user(user_id)
-            count, limit = self._count("event", user_id), self.limits.events_per_user_max
+            count, limit = self.count_of("event", user_id), self.limits.events_per_user_max
             if count >= limit:
                 raise EventLimitError(f"the user has {count} events, and the limit is {limit}")
             event_id = self._value(

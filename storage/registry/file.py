@@ -240,7 +240,7 @@ class RegistryFile:
 
     # ---- how many a user has
 
-    def _count(self, table: str, user_id: str) -> int:
+    def count_of(self, table: str, user_id: str) -> int:
         """Rows of the user that are not deleted; remembered, because every unknown device asks."""
         key = table, user_id
         if key not in self._counts:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from ingest.admission import Admission, RateLimiter
+from ingest.admission import Admission
 from ingest.durability import Durability
 from ingest.mqtt.broker import Broker
 from ingest.mqtt.delivery import BEHIND_BYTES
@@ -11,6 +11,7 @@ from ingest.mqtt.door import MqttDoor
 from ingest.mqtt.notebook import Notebook
 from ingest.mqtt.options import BrokerOptions
 from ingest.mqtt.sessions import Namespace
+from ingest.pace import RateLimiter
 from storage.journal import Journal, Limits
 from storage.registry import Registry
 from storage.ring import Ring

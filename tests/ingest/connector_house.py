@@ -6,9 +6,10 @@ from typing import Any
 
 import trio
 
-from ingest.admission import Admission, RateLimiter
+from ingest.admission import Admission
 from ingest.connector import Connector, Message
 from ingest.durability import Durability
+from ingest.pace import RateLimiter
 from storage.journal import Journal, Limits
 from storage.kinds import PayloadKind, Refusal
 from storage.registry import Registry

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ingest.admission import DEVICE_ID_BYTES_MAX, Admission, RateLimiter, Route, text_of
+from ingest.admission import DEVICE_ID_BYTES_MAX, Admission, Route, text_of
+from ingest.pace import RateLimiter
 from storage.kinds import Refusal
 from storage.registry import Registry, RegistryLimits
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from ingest.admission import Admission, RateLimiter
+from ingest.admission import Admission
 from ingest.mqtt.packets import ReasonCode
+from ingest.pace import RateLimiter
 from storage.journal import Journal, Limits
 from storage.kinds import Refusal
 from storage.registry import Registry, User
@@ -95,7 +96,7 @@ def test_the_right_token_connects_and_the_keepalive_has_its_grace(house: House) 
     assert house.connect() == b"\x20\x02\x00\x00"
     assert house.wire.admitted == [1]
     assert house.wire.keepalive == {1: 15.0}
-    assert house.door.user_of(1) == (house.user.user_id, house.token.encode())
+    assert house.door.user_of(1, b"") == (house.user.user_id, house.token.encode())
 
 
 @pytest.mark.parametrize("wrong", [{"token": "0" * 32}, {"user": "U999999"}, {"user": ""}, {"token": "é"}])

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.admission import RateLimiter
+from ingest.pace import Pace, RateLimiter
 
 
 def test_one_a_second_means_one_a_second() -> None:
@@ -102,3 +102,61 @@ def test_in_no_span_of_time_more_passes_than_the_burst_and_the_rate(per_s: int, 
 def test_who_keeps_to_the_rate_always_passes(per_s: int, count: int) -> None:
     limiter = RateLimiter(float(per_s))
     assert all(limiter.allow("d", 1000.0 + number * (1 / per_s + 1e-9)) for number in range(count))
+
+
+# ---- what a client is told
+
+
+def test_where_there_is_no_limit_nothing_is_told() -> None:
+    assert RateLimiter(0).take("d", 0.0) is None
+    assert RateLimiter(5).take("d", 0.0, 0) is None
+    assert RateLimiter(0).take("d", 0.0, 5) == Pace(True, limit=5, remaining=4, reset_s=1, retry_s=0)
+
+
+RATES = st.one_of(st.integers(1, 50).map(float), st.floats(0.01, 50, allow_nan=False))
+PAUSES = st.lists(st.floats(0, 3, allow_nan=False), max_size=40)
+
+
+@given(RATES, PAUSES)
+def test_as_many_pass_at_once_as_remain(per_s: float, pauses: list[float]) -> None:
+    limiter, now, pace = RateLimiter(per_s), 1000.0, None
+    for pause in [0.0, *pauses]:
+        now += pause
+        pace = limiter.take("d", now)
+    assert pace is not None
+    assert 0 <= pace.remaining <= pace.limit
+    assert [limiter.allow("d", now) for _ in range(pace.remaining + 1)] == [True] * pace.remaining + [False]
+
+
+@given(RATES, PAUSES)
+def test_who_waits_for_retry_after_passes(per_s: float, pauses: list[float]) -> None:
+    limiter, now = RateLimiter(per_s), 1000.0
+    for pause in [0.0, *pauses]:
+        now += pause
+        pace = limiter.take("d", now)
+        assert pace is not None
+        assert (pace.retry_s == 0) == (pace.remaining > 0)
+        assert pace.allowed or pace.retry_s > 0
+        if not pace.allowed:
+            now += pace.retry_s
+            assert limiter.allow("d", now)
+
+
+@given(RATES, PAUSES)
+def test_after_reset_everything_is_there_again(per_s: float, pauses: list[float]) -> None:
+    limiter, now = RateLimiter(per_s), 1000.0
+    for pause in [0.0, *pauses]:
+        now += pause
+        pace = limiter.take("d", now)
+    assert pace is not None
+    again = limiter.take("d", now + pace.reset_s + 1e-6)
+    assert again is not None
+    assert again.remaining == again.limit - 1
+    assert pace.reset_s <= max(1.0, per_s) / per_s + 1
+
+
+def test_a_rate_of_ones_own_overrules_everybodys_and_may_change() -> None:
+    limiter = RateLimiter(1.0)
+    assert [limiter.allow("d", 0.0, 3.0) for _ in range(4)] == [True, True, True, False]
+    assert [limiter.allow("e", 0.0) for _ in range(2)] == [True, False]
+    assert [limiter.allow("d", 1.0) for _ in range(2)] == [True, False]  # its own was taken back

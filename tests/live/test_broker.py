@@ -57,6 +57,7 @@ class Device:
     def __exit__(self, *_: object) -> None:
         self.client.disconnect()
         self.client.loop_stop()
+        self.client._reset_sockets()  # paho leaves some open if it was sent away
 
     def subscribe(self, text: str, qos: int = 1) -> None:
         if self.client.protocol == paho.MQTTv5:

@@ -40,7 +40,8 @@ ROUTES = [
     ("GET", "/v2/device"), ("GET", "/v2/device/d"), ("POST", "/v2/device/d"), ("PUT", "/v2/device/d"),
     ("DELETE", "/v2/device/d"), ("GET", "/v2/channel"), ("GET", "/v2/channel/1"), ("POST", "/v2/channel/1"),
     ("PUT", "/v2/channel/1"), ("DELETE", "/v2/channel/1"), ("GET", "/v2/stream/1"), ("GET", "/v2/user"),
-    ("PUT", "/v2/user"),
+    ("PUT", "/v2/user"), ("POST", "/v2/user/token"), ("GET", "/v2/user/audit"), ("GET", "/v2/admin/users"),
+    ("POST", "/v2/admin/users"), ("PUT", "/v2/admin/users/U000001"), ("GET", "/v2/admin/audit"),
 ]  # fmt: skip
 
 

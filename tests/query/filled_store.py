@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 
 import trio
 
+from ingest.pace import RateLimiter
 from query.app import make_app
 from query.engine import Engine, EngineOptions
 from query.newest import Newest
@@ -127,7 +128,8 @@ class FilledStore:
             newest=Newest(self.store, self._engine),
             data=self._data,
             now=lambda: (0.0, 0),
-            allow=None,
+            limiter=RateLimiter(0),
+            storage_bytes_max=0,
             on_registry_change=lambda: None,
             is_ready=lambda: True,
             render_metrics=lambda: b"",

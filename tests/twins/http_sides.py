@@ -15,10 +15,11 @@ from typing import NamedTuple
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from ingest.admission import Admission, RateLimiter
+from ingest.admission import Admission
 from ingest.connector import PATHS, Connector
 from ingest.durability import Durability
 from ingest.gate import Gate
+from ingest.pace import RateLimiter
 from ingest.reactor import Options, Reactor
 from ingest.refusals import http_replies
 from query.http import HttpOptions, HttpServer
@@ -140,7 +141,7 @@ class LaneSide(Side):
         self.reactor = Reactor(
             self.keeper.journal,
             self.keeper,
-            Gate(self.admission, lambda connection: ("", b""), lambda user_id, topic: False),
+            Gate(self.admission, lambda connection, topic: ("", b""), lambda user_id, topic: False),
             self,  # a door that nobody knocks at
             self.adopt,
             Options(payload_bytes_max=LIMITS.payload_bytes_max, rate_limited=per_s > 0),

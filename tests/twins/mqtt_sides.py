@@ -9,10 +9,11 @@ import socket
 from collections import Counter
 from typing import NamedTuple
 
-from ingest.admission import Admission, RateLimiter
+from ingest.admission import Admission
 from ingest.gate import Gate
 from ingest.mqtt.door import DoorStatistics
 from ingest.mqtt.sentences import puback_tails
+from ingest.pace import RateLimiter
 from ingest.reactor import Options, Reactor
 from ingest.refusals import REASONS
 from storage.journal import Limits

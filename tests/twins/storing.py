@@ -8,11 +8,12 @@ from typing import NamedTuple
 from storage.commit import Completed
 from storage.journal import Batch, Journal, Limits
 from storage.kinds import Kind
-from storage.registry import DeviceLimitError
+from storage.registry import DeviceLimitError, PreviousToken, Quotas
 from storage.ring import Ring
 from storage.schema import Schema
 
 USER, TOKEN = "U000001", "f" * 32
+NO_QUOTAS = Quotas()
 OTHER_USER, OTHER_TOKEN = "U000002", "e" * 32
 
 
@@ -31,6 +32,8 @@ class Account:
 
     user_id: str
     device_token: str
+    enabled: bool = True
+    quotas: Quotas = NO_QUOTAS
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,9 @@ class MemoryRegistry:
     def user_by_device_token(self, token: str) -> Account | None:
         users = {TOKEN: Account(USER, TOKEN), OTHER_TOKEN: Account(OTHER_USER, OTHER_TOKEN)}
         return users.get(token)
+
+    def previous_tokens(self, user_id: str, which: str) -> list[PreviousToken]:
+        return []
 
     def device(self, user_id: str, name: str) -> Thing | None:
         return self.devices.get((user_id, name))

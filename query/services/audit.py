@@ -1,0 +1,46 @@
+"""Pages of the audit log, for an account and for admins."""
+
+from typing import Any
+from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
+
+from fastapi import Request, Response
+
+from query.ports import Backend
+from query.requests import number_from, reply
+from query.times import format_time
+from storage.registry import AuditRow
+
+PAGE_ROWS = 100
+PAGE_ROWS_MAX = 1_000
+
+
+def shown(row: AuditRow, zone: ZoneInfo) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "at": format_time(row.at_us, zone, colon=True),
+        "actor": row.actor,
+        "user_id": row.user_id,
+        "action": row.action,
+        "subject": row.subject,
+        "before": row.before,
+        "after": row.after,
+    }
+
+
+def audit_page(request: Request, backend: Backend, user_id: str | None, zone: ZoneInfo) -> Response:
+    """Rows from the newest on; ``before`` and ``limit`` are the URL's. Raises ApiError."""
+    limit = number_from(request, "limit", PAGE_ROWS, PAGE_ROWS_MAX)
+    before = number_from(request, "before", 10**18 - 1, 10**18 - 1)
+    rows = backend.store.registry.audit(user_id, before, limit + 1)
+    response = reply([shown(row, zone) for row in rows[:limit]])
+    if len(rows) > limit:
+        point_to_next(request, response, "before", str(rows[limit - 1].id))
+    return response
+
+
+def point_to_next(request: Request, response: Response, name: str, cursor: str) -> None:
+    """Say where the next page is: X-NEXT-CURSOR, and a link (RFC 8288)."""
+    kept = [(key, value) for key, value in request.query_params.multi_items() if key != name]
+    response.headers["x-next-cursor"] = cursor
+    response.headers["link"] = f'<{request.url.path}?{urlencode([*kept, (name, cursor)])}>; rel="next"'

@@ -1,0 +1,36 @@
+"""What the commands of the command line have in common: their options, how they fail, and what they open."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from storage.lock import InUseByProcessError
+from storage.registry import Registry, RegistryFormatError
+from thingscale import accounts
+from thingscale.config import Config, ConfigError, load
+
+Data = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Data directory [default: ./data].")]
+File = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="TOML file.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def fail(message: object, code: int = 1) -> NoReturn:
+    print(f"thingscale: {message}", file=sys.stderr)
+    raise typer.Exit(code)
+
+
+def configuration(file: Path | None, data: Path | None, **flags: Any) -> Config:
+    given = {name.replace("_", ".", 1): value for name, value in flags.items()}
+    try:
+        return load(file, {"server.data": None if data is None else str(data), **given})
+    except ConfigError as error:
+        fail(error, 2)
+
+
+def open_registry(config: Config) -> Registry:
+    try:
+        return accounts.open_registry(config)
+    except (OSError, RegistryFormatError, InUseByProcessError) as error:
+        fail(error)
