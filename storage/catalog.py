@@ -10,6 +10,7 @@ may browse and copy things into, only names that were announced beforehand (tabl
 memory that ``files_for`` reads (storage/cover.py). Changes are applied in the order in which they were committed.
 """
 
+import itertools
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -116,6 +117,8 @@ class Change:
         published: the new published files.
         done: (name of the hot file, channel, day) of segments that are now published.
         dropped: channels whose files and segments are gone.
+        forgotten: published files that are gone, of channels that stay.
+        less: (channel, rows, bytes) that are not to be counted any more.
         obsolete: files that nothing needs any more.
     """
 
@@ -125,6 +128,8 @@ class Change:
     published: tuple[PublishedFile, ...] = ()
     done: tuple[tuple[str, int, int], ...] = ()
     dropped: tuple[int, ...] = ()
+    forgotten: tuple[PublishedFile, ...] = ()
+    less: tuple[tuple[int, int, int], ...] = ()
     obsolete: tuple[Path, ...] = ()
 
 
@@ -309,6 +314,41 @@ class Catalog:
             empty = self._forget_empty(database)
         return Change(dropped=(channel,), obsolete=empty + files)
 
+    def commit_forget(self, piece: PublishedFile | HotSegment) -> Change:
+        """Rows of a channel that stays are gone. Raises DiskFullError: nothing has changed."""
+        channel = piece.channel
+        with self._transaction() as database:
+            found = database.execute(
+                "SELECT rows, bytes FROM channel_stat WHERE channel = ?", (channel,)
+            ).fetchone()
+            rows, size = found or (piece.rows, 0)
+            if isinstance(piece, HotSegment):
+                gone = database.execute(
+                    "UPDATE hot_segment SET published = 1 WHERE published = 0 AND channel = ? AND day = ?"
+                    " AND file = (SELECT id FROM hot_file WHERE name = ?)",
+                    (channel, piece.day, piece.path.name),
+                )
+                less = min(piece.bytes, size)
+            else:
+                gone = database.execute(
+                    "DELETE FROM published_file WHERE channel = ? AND day = ? AND first_seq = ?",
+                    (channel, piece.day, piece.first_seq),
+                )
+                less = size * piece.rows // rows  # what they took in memory is known of all rows together
+                database.execute(
+                    "INSERT OR REPLACE INTO publishing VALUES (?)", (str(piece.path.relative_to(self.root)),)
+                )
+            assert gone.rowcount == 1, "a piece is forgotten once"
+            database.execute(
+                "UPDATE channel_stat SET rows = rows - ?, bytes = bytes - ? WHERE channel = ?",
+                (piece.rows, less, channel),
+            )
+            empty = self._forget_empty(database)
+        counted = ((channel, piece.rows, less),)
+        if isinstance(piece, HotSegment):
+            return Change(done=((piece.path.name, channel, piece.day),), less=counted, obsolete=empty)
+        return Change(forgotten=(piece,), less=counted, obsolete=(*empty, piece.path))
+
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with self._lock, sqlite_disk_errors(self.hot.parent / NAME):
@@ -359,6 +399,12 @@ class Catalog:
             self._covers[name].close(channel, day)
         for channel in change.dropped:
             self._drop(channel)
+        for file in change.forgotten:
+            self._published[file.channel].remove(file)
+            self._total(-1, file)
+        for channel, rows, size in change.less:
+            known = self._channels[channel]
+            self._channels[channel] = ChannelStatistics(known.rows - rows, known.bytes - size, known.last_us)
         for path in change.obsolete:
             self._covers.pop(path.name, None)
         self._holds.dismiss(change.obsolete)
@@ -377,6 +423,16 @@ class Catalog:
             for segment in file.of_channel(channel, start_us, end_us)
         )
         return Files(published, hot)
+
+    def oldest(self, channel: int) -> PublishedFile | HotSegment | None:
+        """The published file or hot segment with the channel's oldest day, and of that the oldest rows."""
+        cover = self._published.get(channel)
+        found: list[PublishedFile | HotSegment] = []
+        if cover is not None:
+            found += itertools.islice(cover.between(self.root, channel, TIME_MIN_US, TIME_MAX_US), 1)
+        for file in self._covers.values():
+            found += itertools.islice(file.of_channel(channel, TIME_MIN_US, TIME_MAX_US), 1)
+        return min(found, key=lambda piece: (piece.day, piece.first_seq), default=None)
 
     def hold(self) -> int:
         """Files seen until now stay readable until ``release``."""

@@ -143,6 +143,9 @@ class Rows:
         assert len(record) == self._width
         self._numbers[row * self._width : row * self._width] = array("q", record)
 
+    def remove(self, row: int) -> None:
+        del self._numbers[row * self._width : (row + 1) * self._width]
+
 
 class HotCover:
     """One hot file's segments, and which of them are not in published files yet."""
@@ -204,6 +207,12 @@ class PublishedCover:
     def add(self, file: PublishedFile) -> None:
         record = astuple(file)[2:]
         self._rows.insert(self._find(file.day, file.first_seq), record)
+
+    def remove(self, file: PublishedFile) -> None:
+        """It is gone."""
+        row = self._find(file.day, file.first_seq)
+        assert (self._rows.at(row, 0), self._rows.at(row, 5)) == (file.day, file.first_seq)
+        self._rows.remove(row)
 
     def _find(self, day: int, first_seq: int) -> int:
         rows = self._rows

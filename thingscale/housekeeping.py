@@ -2,7 +2,7 @@
 
     seal      when the ring is half full, its oldest row has waited long enough, or the disk is full
     publish   days that have closed, channels that have gathered a file's worth, or when somebody asks
-    drop      the data of deleted channels
+    drop      the data of deleted channels, and the oldest data of users who have reached their cap
     spare     the next log segment, before it is needed
     watch     the registry, for changes by the command line
 
@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import trio
 
+from storage.caps import Excess, over_cap
 from storage.catalog import Cursor
 from storage.commit import GroupCommit
 from storage.cover import day_name
@@ -64,6 +65,7 @@ class Housekeeping:
         self._sealed_log_bytes = 0
         self._grace_us = int(config["storage.publish_grace_s"] * 1e6)
         self._audit_us = int(config["audit.retention_days"]) * 86_400_000_000
+        self._storage_bytes_max = int(config["limits.storage_bytes_per_user_max"])
         self._worker = trio.Lock()  # one worker thread at a time
         self._pressure = trio.Event()
         self._sealed_s = now()[0]
@@ -135,8 +137,21 @@ class Housekeeping:
                         await self._seal()  # what is still in the ring belongs into the same file
                     due = self._store.publisher.due(now()[1], self._grace_us)
                     await self._publish([key for key in due if key not in self._damaged])
+                await self._keep_caps()
             except (DiskFullError, RegistryBusyError) as error:
                 self.say_waiting(error)
+
+    async def _keep_caps(self) -> None:
+        """Where a user has stored more than it may, its oldest readings go."""
+        for user_id, excess in over_cap(self._store, self._storage_bytes_max).items():
+            async with self._worker:
+                pieces = 0
+                for piece in Excess(self._store, user_id, excess):
+                    self._store.apply(await trio.to_thread.run_sync(self._store.catalog.commit_forget, piece))
+                    pieces += 1
+            log.info(
+                "user %s has reached its cap: %d of its oldest files and segments are gone", user_id, pieces
+            )
 
     async def _publish(self, due: list[tuple[int, int]]) -> int:
         """Publish these (channel, day); how many files came of it.
