@@ -10,4 +10,4 @@ cdef struct Publish:
 
 cdef int64_t frame_bytes(const uint8_t* data, uint32_t length) noexcept
 cdef bint parse_publish(const uint8_t* frame, uint32_t length, bint has_properties, Publish* publish) noexcept
-cdef bint is_topic_name(bytes topic) except? False
+cdef bint is_topic_name(bytes topic, bint has_properties) except? False

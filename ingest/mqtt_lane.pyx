@@ -30,6 +30,9 @@ cdef bint parse_publish(const uint8_t* frame, uint32_t length, bint has_properti
         return False
     while frame[at - 1] & 0x80:
         at += 1
+    # A length in more bytes than it needs is malformed in MQTT 5 [MQTT-1.5.5-1]; before, it is a way to write it.
+    if has_properties and at > 2 and frame[at - 1] == 0:
+        return False
     if length - at < 2:
         return False
     publish.topic_bytes = (<uint32_t>frame[at] << 8) | frame[at + 1]
@@ -54,18 +57,18 @@ cdef bint parse_publish(const uint8_t* frame, uint32_t length, bint has_properti
     return True
 
 
-cdef bint is_topic_name(bytes topic) except? False:
+cdef bint is_topic_name(bytes topic, bint has_properties) except? False:
     """Whether the standard allows it: UTF-8 without U+0000 [MQTT-1.5.3-1, -2] and without wildcards [MQTT-3.3.2-2].
 
+    In MQTT 5 names have no control or non-characters either (section 1.5.4); whatever might be one is the machine's.
     Asked once for a topic that the connection has not resolved; a resolved one is compared byte by byte.
     """
     if b"+" in topic or b"#" in topic or b"\0" in topic:
         return False
     try:
-        topic.decode()
+        return topic.decode().isprintable() or not has_properties
     except UnicodeDecodeError:
         return False
-    return True
 
 
 def split(const unsigned char[::1] frame, bint has_properties=False):

@@ -914,7 +914,7 @@ cdef class Reactor:
         if not (c.key_bytes == packet.topic_bytes and c.route_version == self.route_version
                 and memcmp(c.key, packet.topic, packet.topic_bytes) == 0):
             topic = <bytes>packet.topic[:packet.topic_bytes]
-            if not is_topic_name(topic):
+            if not is_topic_name(topic, c.flags & SPEAKS_5 != 0):
                 return -1
             route = self.gate.route_mqtt(slot, topic, self.now_us)
             if route is None:

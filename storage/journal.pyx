@@ -35,6 +35,7 @@ cdef enum:
     TAG_INVALID = 15
     TOO_MANY_TAGS = 20
     OVERHEAD_BYTES = 512    # that has_room_for allows for beside the payloads
+    CHANNEL_MAX = (1 << 24) - 1     # ids are dense, and tables have a place for each; a larger one is nobody's
 
 assert (TOO_LARGE, TOO_MANY_STREAMS, TAG_INVALID, TOO_MANY_TAGS) == (
     Refusal.PAYLOAD_TOO_LARGE, Refusal.TOO_MANY_STREAMS, Refusal.TAG_INVALID, Refusal.TOO_MANY_TAGS)
@@ -161,7 +162,10 @@ cdef class Journal:
         cdef int32_t column
         cdef Member* member
         cdef Ring ring = self.ring
-        cdef int refusal = decoder.decode(kind, payload, payload_bytes)
+        cdef int refusal
+        if channel > CHANNEL_MAX:
+            raise ValueError(f"channel id {channel} is beyond {CHANNEL_MAX}")
+        refusal = decoder.decode(kind, payload, payload_bytes)
         if refusal == 0 and tag_bytes and self.schema.find(channel, TAG, <const char*>tag, tag_bytes) < 0:
             if self.schema.tags_in(channel) >= tags_max:
                 refusal = TOO_MANY_TAGS

@@ -199,5 +199,5 @@ def decode_note(data: bytes) -> tuple[int, Note]:
     """Number and note. Raises NoteFormatError."""
     try:
         return _DECODER.decode(data)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise NoteFormatError(f"a note cannot be read: {error}") from error

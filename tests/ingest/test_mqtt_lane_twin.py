@@ -7,7 +7,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.twins.mqtt_packets import DATA, PING, STREAMS, T, connect, packet, publish, text
+from tests.twins.mqtt_packets import (
+    DATA,
+    PING,
+    STREAMS,
+    STREAMS_5,
+    T,
+    connect,
+    connect_5,
+    packet,
+    publish,
+    text,
+)
 from tests.twins.mqtt_sides import LaneSide, MalformedError, Outcome, PlainSide, Script, packet_bytes
 from tests.twins.storing import OTHER_TOKEN, OTHER_USER, USER
 
@@ -54,6 +65,13 @@ def test_the_lane_and_the_session_machine_say_the_same(name: str) -> None:
             agree(way)
         glued = first + STREAMS[name] + publish(DATA, b'{"after":1}', packet_id=99) + PING
         assert agree(whole(glued)) == agree(by_packets(glued))
+
+
+@pytest.mark.parametrize("name", STREAMS_5)
+def test_the_lane_and_the_session_machine_say_the_same_in_mqtt_5(name: str) -> None:
+    stream = connect_5() + STREAMS_5[name]
+    for way in (whole(stream), by_bytes(stream), by_packets(stream)):
+        assert agree(way).sent[0].startswith(b"\x20")
 
 
 def test_some_of_it_is_what_the_contract_says() -> None:

@@ -1,6 +1,7 @@
 """Journal and ring together: rows go in, batches come out, cursors grow, and replay makes the same ring again."""
 
 import json
+import struct
 
 import numpy as np
 import pytest
@@ -414,3 +415,14 @@ class RingMachine(RuleBasedStateMachine):
 
 TestRing = RingMachine.TestCase
 TestRing.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
+
+
+@pytest.mark.parametrize("channel", [1 << 24, (1 << 31) - 1, (1 << 32) - 1])
+def test_a_channel_that_no_registry_has_is_refused_before_tables_grow_to_it(channel: int) -> None:
+    entry = struct.pack("<qIIIBBH", 1, 7, channel, 1, PayloadKind.JSON, 0, 0) + b"1"
+    journal = open_journal()
+    with pytest.raises(ValueError, match=f"channel id {channel} is beyond 16777215"):
+        journal.replay(memoryview(entry), 0)
+    with pytest.raises(ValueError, match="is beyond"):
+        journal.append(1, PayloadKind.JSON, 7, channel, b"", b"1")
+    assert (journal.ring.written, journal.is_empty()) == (0, True)

@@ -120,3 +120,8 @@ def test_the_pages_examples_are_read_as_it_says() -> None:
     examples = re.findall(r"^((?:[0-9a-f]{2} )+) +number", PAGE.read_text(), re.MULTILINE)
     notes = [decode_note(bytes.fromhex(each)) for each in examples]
     assert notes == [(7, SessionEnded(5)), (8, Sent(5, 300, 1))]
+
+
+def test_a_text_that_is_not_utf_8_makes_no_note() -> None:
+    with pytest.raises(NoteFormatError, match="utf-8"):
+        decode_note(bytes.fromhex("92 01 92 0f a2 d6 fa"))

@@ -180,3 +180,43 @@ STREAMS = {
     "packet type 15": packet(0xF0, b""),
     "half a packet": publish(DATA, b"1")[:-1],
 }  # fmt: skip
+
+
+def connect_5() -> bytes:
+    """CONNECT of MQTT 5, without properties."""
+    head = b"\x00\x04MQTT\x05\xc2\x00\x3c\x00"
+    return packet(0x10, head + text(b"c") + text(USER.encode()) + text(T))
+
+
+def publish_5(
+    topic: bytes,
+    payload: bytes,
+    first: int = 0x32,
+    block: bytes = b"\0",
+    packet_id: int = 7,
+    length_bytes: int = 1,
+) -> bytes:
+    """PUBLISH of MQTT 5; ``block`` is its properties, their length in front."""
+    return publish(topic, block + payload, first, packet_id, length_bytes)
+
+
+# Readings of MQTT 5, which the lane takes when they have no properties.
+STREAMS_5 = {
+    "QoS 0": publish_5(DATA, b"1", 0x30),
+    "QoS 1": publish_5(DATA, b"1") + publish_5(DATA, b"1", 0x3A) + publish_5(DATA + b"/tag", b"2"),
+    "QoS 2": publish_5(DATA, b"1", 0x34) + packet(0x62, b"\x00\x07"),
+    "a length with more bytes than it needs": publish_5(DATA, b"1", length_bytes=2) + PING,
+    "a length of four bytes, QoS 0": publish_5(DATA, b"1", 0x30, length_bytes=4) + PING,
+    "no length of the properties": packet(0x32, text(DATA) + b"\x00\x07"),
+    "properties longer than the packet": publish_5(DATA, b"1", block=b"\x7f"),
+    "a length of the properties with more bytes than it needs": publish_5(DATA, b"1", block=b"\x80\x00"),
+    "properties": publish_5(DATA, b"1", block=b"\x07\x01\x01\x02\x00\x00\x00\x3c") * 2,
+    "a topic alias": publish_5(DATA, b"1", block=b"\x03\x23\x00\x01") + publish_5(b"", b"2", block=b"\x03\x23\x00\x01"),
+    "an alias of nothing": publish_5(b"", b"1", block=b"\x03\x23\x00\x02"),
+    "a subscription identifier": publish_5(DATA, b"1", block=b"\x02\x0b\x01"),
+    "no topic": publish_5(b"", b"1"),
+    "retained": publish_5(DATA, b"1", 0x33),
+    "a control character in a topic": publish_5(DATA + b"/\x01", b"1"),
+    "refused ones": publish_5(DATA, b"{") + publish_5(T + b"/json/new", b"1") + publish_5(b"x/y", b"1"),
+    "a disconnect with a will": publish_5(DATA, b"1") + packet(0xE0, b"\x04"),
+}  # fmt: skip

@@ -12,13 +12,14 @@ from typing import NamedTuple
 from ingest.admission import Admission
 from ingest.gate import Gate
 from ingest.mqtt.door import DoorStatistics
+from ingest.mqtt.options import BrokerOptions
 from ingest.mqtt.sentences import puback_tails
 from ingest.pace import RateLimiter
 from ingest.reactor import Options, Reactor
 from ingest.refusals import REASONS
 from storage.journal import Limits
 from storage.kinds import Refusal
-from tests.twins.doors import make_door
+from tests.twins.doors import NO_LIMITS, make_door
 from tests.twins.storing import Keeper, MemoryRegistry, Row
 
 LIMITS = Limits(payload_bytes_max=6_000)
@@ -64,9 +65,9 @@ def admission() -> Admission:
 class PlainSide:
     """Packets found by ``packet_bytes``, all of them for the door. It is the door's link too."""
 
-    def __init__(self) -> None:
+    def __init__(self, options: BrokerOptions = NO_LIMITS) -> None:
         self.keeper = Keeper(LIMITS)
-        self.door = make_door(admission(), self.keeper.journal)
+        self.door = make_door(admission(), self.keeper.journal, options)
         self.door.link = self
         self.buffers: dict[int, bytes] = {}
         self.sent: dict[int, bytes] = {}
@@ -154,10 +155,16 @@ class PlainSide:
 class LaneSide:
     """The reactor over real sockets, turned by hand."""
 
-    def __init__(self, rows: int = 4096, text_bytes: int = 1 << 20, batch_bytes_max: int = 1 << 20) -> None:
+    def __init__(
+        self,
+        rows: int = 4096,
+        text_bytes: int = 1 << 20,
+        batch_bytes_max: int = 1 << 20,
+        options: BrokerOptions = NO_LIMITS,
+    ) -> None:
         self.keeper = Keeper(LIMITS, rows, text_bytes, batch_bytes_max)
         allowed = admission()
-        self.door = make_door(allowed, self.keeper.journal)
+        self.door = make_door(allowed, self.keeper.journal, options)
         self.reactor = Reactor(
             self.keeper.journal,
             self.keeper,

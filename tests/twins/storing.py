@@ -67,6 +67,9 @@ class MemoryRegistry:
     def previous_tokens(self, user_id: str, which: str) -> list[PreviousToken]:
         return []
 
+    def user(self, user_id: str) -> Account | None:
+        return {USER: Account(USER, TOKEN), OTHER_USER: Account(OTHER_USER, OTHER_TOKEN)}.get(user_id)
+
     def device(self, user_id: str, name: str) -> Thing | None:
         return self.devices.get((user_id, name))
 
