@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYX := $(wildcard */*.pyx */*.pxd */*/*.pyx */*/*.pxd)
 
-.PHONY: run test check lint build bench crash crash-broker model clean
+.PHONY: run test check lint build bench crash crash-broker model fuzz clean
 
 run: build ## build what is needed and start the daemon on ./data
 	@$(BIN)/thingscale serve
@@ -33,6 +33,11 @@ crash-broker: build ## 200 trials of kill -9 with MQTT sessions: publishers and 
 
 model: build ## the broker against its model, 20,000 plays in half an hour
 	$(BIN)/python -m pytest --hypothesis-profile=long tests/ingest/test_broker_model.py
+
+FUZZ_S ?= 1200
+fuzz: build ## every decoder under libFuzzer with sanitizers for FUZZ_S seconds in all, then the live ports
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group fuzz
+	$(BIN)/python -m tests.fuzz.campaign --seconds $(FUZZ_S)
 
 build: $(VENV)/installed $(VENV)/compiled ## the virtual environment and the compiled modules
 
