@@ -83,20 +83,27 @@ class Engine:
         columns: Sequence[PhysicalColumn],
         selection: Selection,
         newest: int | None = None,
+        *,
+        per_device: bool = False,
     ) -> pa.Table:
-        """The rows of published files in the selection: seq, at, tag and those of the columns that a file has.
+        """The rows of published files in the selection: the fixed columns, and those of the others that a file has.
 
         Args:
             files: at least one, all of one channel.
             columns: all of the channel's, in order of registration.
-            selection: tag and device by name.
+            selection: tags and devices by name.
             newest: only so many, those that came last.
+            per_device: so many of each device.
         """
         known = columns[: max(file.columns for file in files)]
-        names = ", ".join(["seq", '"at"', "tag", *(quoted(column.physical) for column in known)])
+        wanted = [quoted(column.physical) for column in known if selection.wants(column)]
+        names = ", ".join(["seq", '"at"', "device", "tag", *wanted])
         where, parameters = condition(selection, files)
-        order = f" ORDER BY seq DESC LIMIT {newest}" if newest is not None else ""
+        order = f" ORDER BY seq DESC LIMIT {newest}" if newest is not None and not per_device else ""
         sql = f"SELECT {names} FROM {source(files)}{where}{order}"  # noqa: S608
+        if per_device:
+            last = f"SELECT unnest(max(seq, {newest})) FROM {source(files)}{where} GROUP BY device"  # noqa: S608
+            sql = f"SELECT {names} FROM {source(files)} WHERE seq IN ({last})"  # noqa: S608
         return self._run(sql, parameters)
 
     def aggregate(
@@ -123,7 +130,10 @@ class Engine:
             relation = cursor.sql(sql, params=parameters) if parameters else cursor.sql(sql)
             table = relation.to_arrow_table(ARROW_ROWS)
         # DuckDB labels times with the machine's zone; the label costs nothing to change.
-        return table.set_column(1, "at", table.column(1).cast(FIXED_FIELDS[1].type))
+        table = table.set_column(1, "at", table.column(1).cast(FIXED_FIELDS[1].type))
+        for at in (2, 3):
+            table = table.set_column(at, table.field(at).name, table.column(at).dictionary_encode())
+        return table
 
 
 def quoted(name: str) -> str:
@@ -150,10 +160,10 @@ def condition(selection: Selection, files: Sequence[PublishedFile]) -> tuple[str
         parts.append(f'"at" >= {timestamp(selection.start_us)}')
     if selection.end_us <= max(file.last_us for file in files):
         parts.append(f'"at" < {timestamp(selection.end_us)}')
-    for name, value in (("device", selection.device), ("tag", selection.tag)):
-        if value is not None:
-            parts.append(f"{name} = ?")
-            parameters.append(value[0])
+    for column, names in (("device", selection.devices), ("tag", selection.tags)):
+        if names is not None:
+            parts.append(f"{column} IN ({', '.join('?' * len(names))})")
+            parameters += [name for name, _ in names]
     return (" WHERE " + " AND ".join(parts) if parts else ""), parameters
 
 

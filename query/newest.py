@@ -29,6 +29,8 @@ from storage.wide import PhysicalColumn, physical_columns, to_record_batch
 KEPT_MAX: Final = 1_024
 KEPT_ROWS_MAX: Final = 1_000
 KEPT_BYTES_MAX: Final = 64 << 20  # of all of them together
+# The ring is walked back once for each tag and device that is asked for; beyond this files and ring are read instead.
+WALKS_MAX: Final = 16
 
 Table = tuple[tuple[PhysicalColumn, ...], pa.Table]
 
@@ -54,9 +56,12 @@ class Newest:
     def from_memory(self, channel: Channel, selection: Selection, count: int) -> Table | None:
         """The rows and the channel's columns, if ring and kept rows are enough to say; in no order."""
         ring = self._store.ring
-        tag = -1 if selection.tag is None else selection.tag[1]
-        device = -1 if selection.device is None else selection.device[1]
-        seqs = ring.newest(channel.id, count, tag, device)
+        tags = [-1] if selection.tags is None else [number for _, number in selection.tags]
+        devices = [-1] if selection.devices is None else [number for _, number in selection.devices]
+        if len(tags) * len(devices) > WALKS_MAX:
+            return None
+        found = [ring.newest(channel.id, count, tag, device) for tag in tags for device in devices]
+        seqs = found[0] if len(found) == 1 else np.sort(np.concatenate(found))[: -count - 1 : -1].copy()
         columns = physical_columns(self._store.schema.columns_of(channel.id))
         tables = []
         if len(seqs) < count:
@@ -70,13 +75,13 @@ class Newest:
             self._kept.move_to_end((channel.id, selection))
             tables.append(kept.table.slice(max(0, kept.table.num_rows - missing)))
         if len(seqs):
-            tables.append(self._table(ring.block(seqs), columns))
+            wanted = [column for column in columns if selection.wants(column)]
+            tables.append(self._table(ring.block(seqs), wanted))
         return columns, pa.concat_tables(tables, promote_options="default") if tables else EMPTY
 
     def _table(self, block: Block, columns: Sequence[PhysicalColumn]) -> pa.Table:
         batch = to_record_batch(block, columns, self._store.device_name, self._store.tag_name)
-        table = pa.Table.from_batches([batch]).drop_columns(["device"])
-        return table.set_column(2, "tag", table.column(2).cast(pa.string()))
+        return pa.Table.from_batches([batch])
 
     def keep(
         self, channel: Channel, selection: Selection, below_seq: int, count: int, table: pa.Table

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from storage.cover import DAY_US, HotSegment, PublishedFile
+from storage.naming import LITERAL_NAME
+from storage.wide import PhysicalColumn
 
 # What a window holds at most if rows are spread evenly: 40 bytes and more of memory each.
 WINDOW_ROWS: Final = 524_288
@@ -25,14 +27,20 @@ class Selection:
 
     Attributes:
         start_us, end_us: ``start_us <= at < end_us``.
-        tag: only this tag: its name and its id; None for all rows.
-        device: only this device: its name and its registry id; None for all.
+        tags: only these tags: their names and ids; None for all rows.
+        devices: only these devices: their names and registry ids; None for all.
+        streams: only these of each row (a literal payload is called ``value``); None for all.
     """
 
     start_us: int
     end_us: int
-    tag: tuple[str, int] | None = None
-    device: tuple[str, int] | None = None
+    tags: tuple[tuple[str, int], ...] | None = None
+    devices: tuple[tuple[str, int], ...] | None = None
+    streams: tuple[str, ...] | None = None
+
+    def wants(self, column: PhysicalColumn) -> bool:
+        """Whether the column is one of the streams."""
+        return self.streams is None or (LITERAL_NAME if column.name is None else column.name) in self.streams
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +66,7 @@ def plan(
     published: Sequence[PublishedFile],
     hot: Sequence[HotSegment],
     fresh: dict[int, int],
+    window_rows: int | None = None,
 ) -> list[Window]:
     """Windows in order of time that together hold every row of the range.
 
@@ -65,9 +74,11 @@ def plan(
         start_us, end_us: the range, end exclusive.
         published, hot: the files that may have rows in it.
         fresh: rows in the ring, by UTC day.
+        window_rows: WINDOW_ROWS, or fewer if few rows are wanted.
     """
     windows = []
-    for first, last in _spans(start_us, end_us, _days(published, hot, fresh)):
+    rows_max = min(WINDOW_ROWS, window_rows or WINDOW_ROWS)
+    for first, last in _spans(start_us, end_us, _days(published, hot, fresh), rows_max):
         windows.append(
             Window(
                 first,
@@ -93,22 +104,22 @@ def _days(published: Iterable[PublishedFile], hot: Iterable[HotSegment], fresh: 
     return [days[number] for number in sorted(days)]
 
 
-def _spans(start_us: int, end_us: int, days: Sequence[_Day]) -> Iterator[tuple[int, int]]:
+def _spans(start_us: int, end_us: int, days: Sequence[_Day], rows_max: int) -> Iterator[tuple[int, int]]:
     """(start, end) of each window."""
     run: list[_Day] = []
     for day in days:
         if run and (
-            sum(each.rows for each in run) + day.rows > WINDOW_ROWS
+            sum(each.rows for each in run) + day.rows > rows_max
             or sum(each.files for each in run) + day.files > FILES_MAX
         ):
-            yield from _cut(start_us, end_us, run)
+            yield from _cut(start_us, end_us, run, rows_max)
             run = []
         run.append(day)
     if run:
-        yield from _cut(start_us, end_us, run)
+        yield from _cut(start_us, end_us, run, rows_max)
 
 
-def _cut(start_us: int, end_us: int, run: Sequence[_Day]) -> Iterator[tuple[int, int]]:
+def _cut(start_us: int, end_us: int, run: Sequence[_Day], rows_max: int) -> Iterator[tuple[int, int]]:
     first = max(start_us, run[0].day * DAY_US)
     last = min(end_us, (run[-1].day + 1) * DAY_US)
     if first >= last:
@@ -116,7 +127,7 @@ def _cut(start_us: int, end_us: int, run: Sequence[_Day]) -> Iterator[tuple[int,
     rows = sum(each.rows for each in run)
     whole = (run[-1].day - run[0].day + 1) * DAY_US
     files = sum(each.files for each in run)
-    pieces = max(1, -(-rows * (last - first) // whole // WINDOW_ROWS), -(-files // FILES_MAX))
+    pieces = max(1, -(-rows * (last - first) // whole // rows_max), -(-files // FILES_MAX))
     pieces = min(pieces, last - first)
     for i in range(pieces):
         yield first + (last - first) * i // pieces, first + (last - first) * (i + 1) // pieces

@@ -50,10 +50,7 @@ PARAMETERS: Final[Mapping[str, str | None]] = {
     "method": None,
 }
 # Known by name, but nobody answers them yet.
-NOT_YET: Final = (
-    "channel", "streams", "zone", "format", "compression", "cursor", "per", "meta", "interval", "fill", "by",
-    "points", "method",
-)  # fmt: skip
+NOT_YET: Final = ("interval", "fill", "by", "points", "method")
 
 
 class Format(Enum):
@@ -81,6 +78,7 @@ class StreamRequest:
         channels: numbers as the URL's ``channel`` has them; empty if the path names the channel.
         start_us, end_us: both inclusive; end_us None for «the newest».
         limit: how many of the newest, or rows of a page; None for all of a range.
+        is_unordered: the rows of a range as they are found.
         tags, devices, streams: only these; empty is all.
         zone: of times, in and out.
         coding: what the reply is compressed with on the way, or None.
@@ -97,6 +95,7 @@ class StreamRequest:
     end_us: int | None
     limit: int | None
     descending: bool
+    is_unordered: bool
     tags: tuple[str, ...]
     devices: tuple[str, ...]
     streams: tuple[str, ...]
@@ -129,29 +128,41 @@ def parse_request(request: Request, user: User, page_rows_max: int) -> StreamReq
 
     def names(name: str) -> tuple[str, ...]:
         field = PARAMETERS[name]
-        one = ask(name) if field else None
+        one = header(request, field) if field else None
         return (one,) if one else listed(given.getlist(name))
 
     aggregates = _aggregates(ask("aggregate"))
     zone = _zone(ask("zone"), user)
-    start_us, end_us = _span(ask("start"), ask("end"), zone, bool(aggregates))
+    is_per_device = ask("per") is not None and _one_of("per", ask("per"), ("device",)) == "device"
+    start_us, end_us = _span(ask("start"), ask("end"), zone, bool(aggregates), is_per_device)
+    is_paged = end_us is not None and not aggregates and bool(given.get("limit") or given.get("cursor"))
+    limit = _limit(ask("limit"), page_rows_max)
+    sort = _one_of("X-PAGESORT", ask("sort") or "asc", ("asc", "desc", "none"))
+    if sort == "none" and (end_us is None or is_paged):
+        raise ApiError("BAD_PARAMETER", "sort=none is for whole ranges")
+    if is_per_device and end_us is not None:
+        raise ApiError("BAD_PARAMETER", "per=device needs end=last")
+    if given.get("cursor") and not is_paged:
+        raise ApiError("BAD_PARAMETER", "cursor is for the datapoints of a range")
     shape = _format(ask("format"), request.headers.get("accept", ""))
-    coding = _coding(request.headers.get("accept-encoding", "")) if shape in TEXT_FORMATS else None
+    if aggregates and given.get("format") and shape is not Format.JSON:
+        raise ApiError("BAD_PARAMETER", "format: aggregates come as json")
     return StreamRequest(
         channels=names("channel"),
         start_us=start_us,
         end_us=end_us,
-        limit=_limit(ask("limit"), end_us is None, page_rows_max),
-        descending=_one_of("sort", "X-PAGESORT", ask("sort") or "asc", ("asc", "desc")) == "desc",
+        limit=limit or (1 if end_us is None else page_rows_max) if end_us is None or is_paged else None,
+        descending=sort == "desc",
+        is_unordered=sort == "none",
         tags=names("tag"),
         devices=names("device"),
         streams=names("streams"),
         zone=zone,
         format=shape,
-        coding=coding,
+        coding=_coding(request.headers.get("accept-encoding", "")) if shape in TEXT_FORMATS else None,
         compression=_compression(ask("compression"), shape),
-        cursor=ask("cursor"),
-        is_per_device=ask("per") is not None and _one_of("per", "per", ask("per"), ("device",)) == "device",
+        cursor=given.get("cursor") or None,
+        is_per_device=is_per_device,
         with_meta=is_true(ask("meta")),
         aggregates=aggregates,
         interval=ask("interval"),
@@ -185,39 +196,45 @@ def _zone(text: str | None, user: User) -> ZoneInfo:
         raise ApiError("BAD_PARAMETER", f"zone: {text!r} is not an IANA time zone") from None
 
 
-def _span(start: str | None, end: str | None, zone: ZoneInfo, is_aggregate: bool) -> tuple[int, int | None]:
-    is_last = LAST in ((start or "").strip().lower(), (end or "").strip().lower())
+def _span(
+    start: str | None, end: str | None, zone: ZoneInfo, is_aggregate: bool, is_per_device: bool
+) -> tuple[int, int | None]:
+    """A start bounds the newest only where they are looked for device by device; else the contract overlooks it."""
+    is_start_last, is_end_last = ((each or "").strip().lower() == LAST for each in (start, end))
+    is_last = is_start_last or is_end_last
     if is_last and is_aggregate:
         raise ApiError("BAD_TIME_FORMAT", "an aggregate needs a range: X-STARTTIME and X-ENDTIME as times")
-    if is_last:
-        return TIME_MIN_US, None
-    if end is None:
+    if end is None and not is_last:
         raise ApiError("BAD_TIME_FORMAT", "X-ENDTIME is missing: a time, or last")
+    if is_last and (is_start_last or not is_per_device):
+        start = None
     try:
-        return (TIME_MIN_US if start is None else parse_time(start, zone)), parse_end(end, zone)
+        start_us = TIME_MIN_US if start is None else parse_time(start, zone)
+        return start_us, None if is_last or end is None else parse_end(end, zone)
     except TimeFormatError as error:
         raise ApiError("BAD_TIME_FORMAT", str(error)) from None
 
 
-def _limit(text: str | None, is_newest: bool, page_rows_max: int) -> int | None:
-    """A range has no limit: the contract's page limit is for the newest only; wrong ones are refused all the same."""
-    limit = text or "1"
-    if re.fullmatch(r"\s*0*[1-9][0-9]{0,17}\s*", limit) is None or int(limit) > page_rows_max:
+def _limit(text: str | None, page_rows_max: int) -> int | None:
+    """Ranges are paged by the URL's limit or cursor only, the contract's page limit is for the newest (3.3, rule 3)."""
+    if text is None:
+        return None
+    if re.fullmatch(r"\s*0*[1-9][0-9]{0,17}\s*", text) is None or int(text) > page_rows_max:
         raise ApiError("BAD_PARAMETER", f"X-PAGELIMIT: expected 1 .. {page_rows_max} ([query] page_rows_max)")
-    return int(limit) if is_newest else None
+    return int(text)
 
 
-def _one_of(name: str, shown: str, text: str | None, words: Sequence[str]) -> str:
+def _one_of(name: str, text: str | None, words: Sequence[str]) -> str:
     word = (text or "").strip().lower()
     if word not in words:
-        raise ApiError("BAD_PARAMETER", f"{shown}: expected {' or '.join(words)}")
+        raise ApiError("BAD_PARAMETER", f"{name}: expected {' or '.join(words)}")
     return word
 
 
 def _format(text: str | None, accept: str) -> Format:
     """``format=``, else the best of Accept that there is, else JSON (RFC 9110, 12.5.1: the server's choice)."""
     if text is not None:
-        return FORMATS[_one_of("format", "format", text, tuple(FORMATS))]
+        return FORMATS[_one_of("format", text, tuple(FORMATS))]
     weights = weighted(accept)
     found = [each for each in Format if weights.get(each.value)]
     wildcard = max(weights.get("*/*", 0.0), weights.get("application/*", 0.0))
@@ -237,7 +254,7 @@ def _coding(accept_encoding: str) -> str | None:
 def _compression(text: str | None, shape: Format) -> str | None:
     if text is None:
         return None
-    word = _one_of("compression", "compression", text, COMPRESSIONS)
+    word = _one_of("compression", text, COMPRESSIONS)
     if shape is not Format.ARROW:
         raise ApiError("BAD_PARAMETER", "compression: is for format=arrow; texts follow Accept-Encoding")
     return word

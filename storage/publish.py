@@ -13,7 +13,7 @@ makes neighbouring groups overlap in time; their statistics say so, and no reade
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -137,14 +137,7 @@ class Publisher:
         schema = arrow_schema(columns)
         make_directories(path.parent, self._catalog.root, self._disk)
         with pq.ParquetWriter(
-            temporary,
-            schema,
-            compression=COMPRESSION,
-            compression_level=COMPRESSION_LEVEL,
-            use_dictionary=[name for name in schema.names if name not in ("seq", "at")],
-            column_encoding={"seq": "DELTA_BINARY_PACKED", "at": "DELTA_BINARY_PACKED"},
-            write_page_checksum=True,
-            store_schema=False,
+            temporary, schema, store_schema=False, **writer_options(schema.names)
         ) as writer:
             for block in self._groups(segments, columns):
                 batch = to_record_batch(
@@ -190,6 +183,17 @@ class Publisher:
                     held, count, text_bytes = [], 0, len(block.text)
         if held:
             yield _sorted(held, texts)
+
+
+def writer_options(names: Sequence[str]) -> dict[str, Any]:
+    """How pyarrow is to encode columns of these names (docs/formats/published.md)."""
+    return {
+        "compression": COMPRESSION,
+        "compression_level": COMPRESSION_LEVEL,
+        "use_dictionary": [name for name in names if name not in ("seq", "at")],
+        "column_encoding": {"seq": "DELTA_BINARY_PACKED", "at": "DELTA_BINARY_PACKED"},
+        "write_page_checksum": True,
+    }
 
 
 def _sorted(blocks: list[Block], texts: NDArray[np.uint32]) -> Block:

@@ -86,8 +86,8 @@ def test_the_newest_comes_alone_unless_more_are_asked_for(ask: Any) -> None:
     assert values(ask(X_ENDTIME="last", X_PAGELIMIT="50")) == VALUES
 
 
-def test_a_range_is_never_paged(ask: Any) -> None:
-    assert values(ask(X_ENDTIME=ALWAYS, X_PAGELIMIT="1")) == VALUES
+def test_the_contracts_page_limit_is_not_for_ranges(daemon: Daemon, ask: Any) -> None:
+    assert values(call(daemon, "GET", PATH, X_ENDTIME=ALWAYS, X_PAGELIMIT="1")) == VALUES
     assert values(ask(X_ENDTIME=ALWAYS, X_PAGESORT="desc")) == VALUES[::-1]
 
 

@@ -95,7 +95,7 @@ class FilledStore:
     """One user, some devices, channel 1 and another one; see the module.
 
     Attributes:
-        readings: of channel 1, in order of arrival.
+        readings, others: of channel 1 and of the other one, in order of arrival.
         clients: who is connected over MQTT, and what was published.
     """
 
@@ -117,6 +117,7 @@ class FilledStore:
             for name in devices
         }
         self.readings: list[Reading] = []
+        self.others: list[Reading] = []
         self._sealed_lsn = 0
 
     def _open(self) -> None:
@@ -183,8 +184,7 @@ class FilledStore:
             self.seal()
             seq = self.store.journal.append(*arguments)
         assert seq >= 0, (seq, value)
-        if channel == 1:
-            self.readings.append(Reading(seq, at_us, device, tag, value))
+        (self.readings if channel == 1 else self.others).append(Reading(seq, at_us, device, tag, value))
 
     def commit(self) -> None:
         store = self.store
@@ -220,9 +220,19 @@ class FilledStore:
         assert isinstance(reply, dict)
         return reply
 
+    def fetch(self, path: str, query: str = "", **headers: str) -> tuple[int, dict[str, str], bytes]:
+        """Status, headers and content of a GET, whatever its format; the query as it stands in the URL."""
+        return trio.run(self._fetch, "GET", path, query, headers, b"")
+
     async def _send(
         self, method: str, path: str, query: str, headers: dict[str, str], body: bytes
     ) -> tuple[int, Any]:
+        status, _, content = await self._fetch(method, path, query, headers, body)
+        return status, json.loads(content)
+
+    async def _fetch(
+        self, method: str, path: str, query: str, headers: dict[str, str], body: bytes
+    ) -> tuple[int, dict[str, str], bytes]:
         given = {"x-apitoken": self.user.api_token}
         given |= {name.lower().replace("_", "-"): value for name, value in headers.items()}
         scope = {
@@ -243,4 +253,5 @@ class FilledStore:
         with trio.fail_after(30):
             await self.app(scope, receive, send)
         content = b"".join(message.get("body", b"") for message in sent[1:])
-        return sent[0]["status"], json.loads(content)
+        fields = {name.decode(): value.decode("latin-1") for name, value in sent[0]["headers"]}
+        return sent[0]["status"], fields, content

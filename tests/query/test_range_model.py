@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from query import newest, plan, rows
+from query import newest, plan
+from query.formats import texts
 from storage.cover import DAY_US
 from storage.kinds import PayloadKind
 from tests.query.filled_store import PAGE_ROWS_MAX, FilledStore, Reading, moment, plain
@@ -107,7 +108,7 @@ def source(request: pytest.FixtureRequest) -> random.Random:
 def _small_windows(source: random.Random, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sometimes windows and pieces of a few rows, so that a range has many."""
     for module, name, small in (
-        (plan, "WINDOW_ROWS", 11), (plan, "FILES_MAX", 2), (newest, "FILES_MAX", 2), (rows, "PIECE_ROWS", 7),
+        (plan, "WINDOW_ROWS", 11), (plan, "FILES_MAX", 2), (newest, "FILES_MAX", 2), (texts, "PIECE_ROWS", 7),
     ):  # fmt: skip
         if source.random() < 0.7:
             monkeypatch.setattr(module, name, small)

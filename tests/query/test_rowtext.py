@@ -1,9 +1,11 @@
-"""query/jsonrows.pyx against json and a plain model of a stream entry (contract 3.3)."""
+"""query/rowtext.pyx against json and a plain model of a stream entry (contract 3.3)."""
 
+import csv
 import datetime
+import io
 import json
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -13,12 +15,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from query.jsonrows import RowEncoder, json_string
-from query.rows import cells_of, tag_index
+from query.formats.texts import cells_of, names_of
+from query.rowtext import FIELDS, LINES, Names, RowEncoder, csv_field, json_string
 from query.times import DAY_US, zone_offsets
 from storage.kinds import Kind
 from storage.wide import TYPES
 
+EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 UTC = ZoneInfo("UTC")
 BERLIN = ZoneInfo("Europe/Berlin")
 NOON_US = 19_845 * DAY_US + DAY_US // 2
@@ -44,19 +47,23 @@ def encode(
     """The encoder's text of rows that are given as Python values."""
     if arrays is None:
         arrays = [pa.array([row.get(column) for row in rows], TYPES[column[1]]) for column in columns]
-    index, texts = tag_index(pa.chunked_array([pa.array(tags or [None] * len(rows), pa.string())]))
     starts, offsets = zone_offsets(zone, min(at_us), max(at_us))
     return RowEncoder(columns).encode(
         np.array(range(len(rows)) if order is None else order, np.int64),
         np.array(range(len(rows)) if seq is None else seq, np.int64),
         np.array(at_us, np.int64),
-        index,
-        texts,
+        None,
+        tag_names(tags or [None] * len(rows)),
         [cells_of(array, column[1]) for array, column in zip(arrays, columns, strict=True)],
         starts,
         offsets,
         is_first,
     )
+
+
+def tag_names(tags: Sequence[str | None]) -> Names:
+    column = pa.chunked_array([pa.array(tags, pa.string()).dictionary_encode()])
+    return names_of(column, json_string, b"null")
 
 
 def entry(row: Row, at_us: int, seq: int, tag: str | None = None, zone: ZoneInfo = UTC) -> dict[str, Any]:
@@ -183,7 +190,7 @@ def test_an_encoder_may_be_used_again() -> None:
     one, zero = np.zeros(1, np.int64), np.zeros(1, np.int32)
     for text in ("short", "long" * 100_000, "short"):
         cells = [cells_of(pa.array([text]), Kind.TEXT)]
-        written = encoder.encode(one, one, one, zero, [b"null"], cells, one, one, True)
+        written = encoder.encode(one, one, one, None, Names(zero, [b"null"]), cells, one, one, True)
         assert read(written)[0]["value"] == text
 
 
@@ -196,7 +203,7 @@ def test_a_row_that_there_is_not_is_an_error(row: int) -> None:
 def test_a_tag_that_there_is_not_is_an_error() -> None:
     one, index = np.zeros(1, np.int64), np.ones(1, np.int32)
     with pytest.raises(IndexError, match="tag"):
-        RowEncoder([]).encode(one, one, one, index, [b"null"], [], one, one, True)
+        RowEncoder([]).encode(one, one, one, None, Names(index, [b"null"]), [], one, one, True)
 
 
 # ---- Arrow's layouts
@@ -308,3 +315,84 @@ def test_any_rows_come_back_as_they_were(data: st.DataObject) -> None:
         for (name, kind), cell in rows[i].items():
             if kind is Kind.NUMBER:
                 assert struct.pack("<d", each["value"][name]) == struct.pack("<d", cell)
+
+
+# ---- the other shapes
+
+
+@given(st.text().filter(lambda text: "\x00" not in text))
+def test_any_text_is_a_field(text: str) -> None:
+    written = csv_field(text.encode()) + b",next\r\n"
+    assert list(csv.reader(io.StringIO(written.decode(), newline=""), strict=True)) == [[text, "next"]]
+    assert written != b",next\r\n"  # an empty text is not null
+
+
+@given(st.data())
+def test_any_rows_come_back_in_every_shape(data: st.DataObject) -> None:
+    columns: list[Column] = data.draw(
+        st.lists(st.tuples(st.text(max_size=5), st.sampled_from(Kind)), max_size=6, unique_by=lambda each: each[0])
+    )  # fmt: skip
+    rows: list[Row] = data.draw(
+        st.lists(
+            st.fixed_dictionaries({}, optional={column: CELLS[column[1]] for column in columns}), min_size=1, max_size=8
+        )
+    )  # fmt: skip
+    count = len(rows)
+    at_us = data.draw(st.lists(st.integers(-(2**50), 2**51), min_size=count, max_size=count))
+    seq = data.draw(st.lists(st.integers(0, 2**62), min_size=count, max_size=count))
+    devices = data.draw(st.lists(st.text(max_size=4), min_size=count, max_size=count))
+    tags = data.draw(st.lists(st.none() | st.text(max_size=4), min_size=count, max_size=count))
+    channel = data.draw(st.none() | st.integers(0, 2**31 - 1))
+    starts, offsets = zone_offsets(ZoneInfo("Asia/Kathmandu"), min(at_us), max(at_us))
+    arrays = [pa.array([row.get(column) for row in rows], TYPES[column[1]]) for column in columns]
+    cells = [cells_of(array, column[1]) for array, column in zip(arrays, columns, strict=True)]
+
+    def encoded(shape: int, quote: Callable[[bytes], bytes], null: bytes) -> str:
+        names = [
+            names_of(pa.chunked_array([pa.array(each, pa.string()).dictionary_encode()]), quote, null)
+            for each in (devices, tags)
+        ]
+        encoder = RowEncoder(columns, shape, channel)
+        text = encoder.encode(
+            np.arange(count), np.array(seq), np.array(at_us), *names, cells, starts, offsets, True
+        )
+        return text.decode()
+
+    def time_of(text: str) -> int:
+        assert len(text) == 32
+        return (datetime.datetime.fromisoformat(text) - EPOCH) // datetime.timedelta(microseconds=1)
+
+    lines = [json.loads(line) for line in encoded(LINES, json_string, b"null").split("\n")[:-1]]
+    for line, row, i in zip(lines, rows, range(count), strict=True):
+        assert list(line) == ["channel"] * (channel is not None) + ["_id", "at", "device", "tag", "value"]
+        wanted = entry(row, at_us[i], seq[i], tags[i])
+        assert (line["_id"], line["tag"], line["value"]) == (wanted["_id"], wanted["tag"], wanted["value"])
+        assert (line.get("channel"), time_of(line["at"]), line["device"]) == (channel, at_us[i], devices[i])
+    fields = encoded(FIELDS, csv_field, b"").replace("\x00", "\ufffd")  # csv of this Python refuses NUL
+    read_back = list(csv.reader(io.StringIO(fields, newline=""), strict=True))
+    for record, row, i in zip(read_back, rows, range(count), strict=True):
+        record = record if channel is None else record[1:]
+        assert (int(record[0]), time_of(record[1])) == (seq[i], at_us[i])
+        assert record[2:4] == [
+            devices[i].replace("\x00", "\ufffd"),
+            (tags[i] or "").replace("\x00", "\ufffd"),
+        ]
+        for column, cell in zip(columns, record[4:], strict=True):
+            value = row.get(column)
+            if column[1] is Kind.NUMBER and value is not None:
+                assert struct.pack("<d", float(cell)) == struct.pack("<d", value)
+            elif isinstance(value, bool):
+                assert cell == json.dumps(value)
+            else:
+                assert cell == ("" if value is None else str(value).replace("\x00", "\ufffd"))
+
+
+def test_what_is_not_a_number_is_an_empty_field() -> None:
+    column = [("x", Kind.NUMBER)]
+    cells = [cells_of(pa.array([float("nan"), 1.0, float("inf")]), Kind.NUMBER)]
+    names = Names(np.zeros(3, np.int32), [b"a"])
+    zeros = np.zeros(3, np.int64)
+    text = RowEncoder(column, FIELDS).encode(
+        np.arange(3), zeros, zeros, names, names, cells, zeros[:1], zeros[:1], True
+    )
+    assert [line.rpartition(b",")[2] for line in text.split(b"\r\n")[:-1]] == [b"", b"1", b""]
