@@ -5,7 +5,8 @@ two transactions. So notes are first gathered in memory, where a later one undoe
 table writes (storage/sessions.py writes it, deletions of whole sessions and users first).
 
 What concerns a session that is not there is passed over. So everything can go in any order around a session's end,
-and no row is left behind that nobody would ever remove.
+and no row is left behind that nobody would ever remove. What is said of a message before it is queued is passed over,
+too: how notes are divided into lists changes nothing.
 """
 
 from collections.abc import Iterator
@@ -42,11 +43,13 @@ class Progress(NamedTuple):
 
 
 class Fresh(NamedTuple):
-    """A message of this list and its deliveries by session. ``number`` is its note's."""
+    """A message of this list and its deliveries by session, each with the number of the note that told it.
 
-    number: int
+    One message for very many sessions comes in several notes.
+    """
+
     content: Message
-    deliveries: dict[int, Delivery]
+    deliveries: dict[int, tuple[int, Delivery]]
 
 
 class SessionChanges:
@@ -136,17 +139,22 @@ class SessionChanges:
 
     def _queue(self, number: int, note: Queued) -> None:
         self.message_max = max(self.message_max, note.message)
-        deliveries = {each.session: each for each in note.deliveries if self._is_known(each.session)}
-        if deliveries:
-            self.fresh[note.message] = Fresh(number, note.content, deliveries)
+        deliveries = [each for each in note.deliveries if self._is_known(each.session)]
+        if not deliveries:
+            return
+        fresh = self.fresh.setdefault(note.message, Fresh(note.content, {}))
+        for each in deliveries:
+            fresh.deliveries[each.session] = number, each
+            self.progress.pop((note.message, each.session), None)
+            self.done.discard((note.message, each.session))
 
     def _finish(self, message: int, session: int) -> None:
         self.progress.pop((message, session), None)
         fresh = self.fresh.get(message)
-        if fresh is None:
+        if fresh is None or session not in fresh.deliveries:
             self.done.add((message, session))
             return
-        fresh.deliveries.pop(session, None)
+        del fresh.deliveries[session]
         if not fresh.deliveries:
             del self.fresh[message]
 
@@ -181,10 +189,10 @@ class SessionChanges:
         Takes what it tells out of ``progress``; the rest there is about older messages.
         """
         unchanged = Progress(None, False)
-        for message, (number, content, deliveries) in self.fresh.items():
+        for message, (content, deliveries) in self.fresh.items():
             rows = [
                 (session, delivery, self.progress.pop((message, session), unchanged))
-                for session, delivery in deliveries.items()
+                for session, (number, delivery) in deliveries.items()
                 if self._ended_at.get(session, 0) < number
             ]
             if rows:

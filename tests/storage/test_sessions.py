@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from storage.disk import DiskFullError
@@ -81,7 +81,9 @@ DELIVERIES = st.builds(
     Delivery, SESSIONS, st.integers(1, 2), st.integers(0, 3), FLAGS, st.lists(IDS, max_size=3).map(tuple)
 )
 EXPIRIES = st.sampled_from([0, 60, NEVER_EXPIRES_S])
-# Queued messages are numbered 1, 2, ... by the test; what is said of them mostly concerns those that there are.
+FURTHER = 1
+# Queued messages are numbered 1, 2, ... by the test, or are a further part of the last one, for other sessions; what is
+# said of them mostly concerns those that there are.
 MESSAGE_IDS = st.integers(1, 12)
 NOTES = st.one_of(
     st.builds(SessionOpened, SESSIONS, USERS, BYTES, EXPIRIES, st.integers(3, 5), TIMES),
@@ -91,7 +93,7 @@ NOTES = st.one_of(
     st.builds(Unsubscribed, SESSIONS, TOPICS),
     st.builds(
         Queued,
-        st.just(0),
+        st.integers(0, 1),
         MESSAGES,
         st.lists(DELIVERIES, max_size=3, unique_by=lambda each: each.session).map(tuple),
     ),
@@ -112,16 +114,40 @@ STEPS = st.lists(st.tuples(st.integers(1, 20), FLAGS, st.integers(0, 30)), max_s
 def in_order(notes: list[Note]) -> list[tuple[int, Note]]:
     """Numbered, with gaps, as are the messages."""
     messages = 0
+    content, owed = MESSAGE, set[int]()
     told: list[tuple[int, Note]] = []
     for place, note in enumerate(notes):
         each = note
         if isinstance(note, Queued):
-            messages += 1
-            each = Queued(messages, note.content, note.deliveries)
+            if not (note.message == FURTHER and messages):
+                messages, content, owed = messages + 1, note.content, set()
+            deliveries = tuple(each for each in note.deliveries if each.session not in owed)
+            owed.update(each.session for each in deliveries)
+            each = Queued(messages, content, deliveries)
         told.append((place + 1 + place // 7, each))
     return told
 
 
+OPENINGS: list[Note] = [SessionOpened(i, "U000001", b"c", 60, 5, 1) for i in (1, 2)]
+QUEUED = Queued(0, MESSAGE, (Delivery(1, 1, 0, False, ()), Delivery(2, 2, 0, False, ())))
+
+
+# What is said of a message before it is queued concerns nobody, in one list as in two.
+@example(first=OPENINGS, notes=[Received(1, 1), Sent(2, 1, 3), QUEUED], steps=[])
+@example(first=OPENINGS, notes=[Received(1, 1), Sent(2, 1, 3), QUEUED], steps=[(4, False, 0)])
+@example(first=OPENINGS, notes=[Done(1, 1), QUEUED], steps=[])
+@example(first=OPENINGS, notes=[Done(1, 1), Done(2, 1), QUEUED], steps=[(3, False, 0)])
+# A message for very many sessions comes in parts.
+@example(first=OPENINGS, notes=[QUEUED, Queued(FURTHER, MESSAGE, (Delivery(1, 2, 7, True, (3,)),))], steps=[])
+@example(
+    first=OPENINGS,
+    notes=[
+        Queued(0, MESSAGE, (Delivery(1, 1, 0, False, ()),)),
+        Queued(FURTHER, MESSAGE, (Delivery(2, 1, 0, False, ()),)),
+        Done(2, 1),
+    ],
+    steps=[(3, False, 0)],
+)
 @settings(max_examples=150)
 @given(first=FIRST, notes=st.lists(NOTES, max_size=60), steps=STEPS)
 def test_any_notes_in_any_portions_are_found_again_each_of_them_once(
