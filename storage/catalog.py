@@ -33,8 +33,9 @@ from storage.cover import (
     PublishedFile,
     published_path,
 )
-from storage.disk import Disk, DiskFullError, RealDisk, sqlite_disk_errors
+from storage.disk import Disk, RealDisk
 from storage.schema import Column, Tag
+from storage.sqlite import open_database, transaction
 
 NAME: Final = "catalog.sqlite3"
 FORMAT: Final = 1  # PRAGMA user_version
@@ -157,12 +158,8 @@ class Catalog:
         self.root = directory / "data"
         self._disk = disk
         self._lock = threading.Lock()
-        self._database = sqlite3.connect(
-            directory / NAME,
-            isolation_level=None,
-            check_same_thread=False,
-            cached_statements=256,
-        )
+        self._path = directory / NAME
+        self._database = open_database(self._path, SCHEMA, FORMAT, CatalogFormatError)
         self._covers: dict[str, HotCover] = {}
         self._published: dict[int, PublishedCover] = {}
         self._channels: dict[int, ChannelStatistics] = {}
@@ -184,7 +181,6 @@ class Catalog:
             (directory / part).mkdir(exist_ok=True)
         catalog = cls(directory, disk or RealDisk())
         try:
-            catalog._prepare()
             catalog._remove_orphans()
             catalog._load()
         except BaseException:
@@ -351,15 +347,8 @@ class Catalog:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, sqlite_disk_errors(self.hot.parent / NAME):
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._database
-                self._database.execute("COMMIT")
-            except BaseException:
-                if self._database.in_transaction:  # SQLite rolls back by itself when the disk is full
-                    self._database.execute("ROLLBACK")
-                raise
+        with self._lock, transaction(self._database, self._path) as database:
+            yield database
 
     def _files_of(self, database: sqlite3.Connection, channel: int) -> Iterator[Path]:
         rows = database.execute(
@@ -512,23 +501,6 @@ class Catalog:
     def tags(self) -> list[Tag]:
         """Those of sealed rows, for Schema.load."""
         return [Tag(*row) for row in self._database.execute("SELECT id, channel, name FROM tag ORDER BY id")]
-
-    def _prepare(self) -> None:
-        database = self._database
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = FULL")
-        database.execute("PRAGMA foreign_keys = ON")
-        # What a kill left in SQLite's log unsynced is to be durable before files are removed and made because of it.
-        with suppress(DiskFullError), sqlite_disk_errors(self.hot.parent / NAME):
-            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        found = database.execute("PRAGMA user_version").fetchone()[0]
-        if found == 0:
-            with self._transaction():
-                for statement in SCHEMA.split(";\n"):
-                    database.execute(statement)
-                database.execute(f"PRAGMA user_version = {FORMAT}")
-        elif found != FORMAT:
-            raise CatalogFormatError(f"the catalog has format {found}, this daemon reads {FORMAT}")
 
     def _remove_orphans(self) -> None:
         known = {row[0] for row in self._database.execute("SELECT name FROM hot_file")}

@@ -10,17 +10,14 @@ reason ``open`` checkpoints: what a kill left written and unsynced must be durab
 The file is readable by its owner only, because payloads stand in it. docs/formats/sessions.md has the tables.
 """
 
-import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
-from storage.disk import DiskFullError, sqlite_disk_errors
 from storage.notes import Message, decode_note
 from storage.session_changes import SessionChanges
 from storage.session_tables import SCHEMA, message_of, write
+from storage.sqlite import open_database, transaction
 
 FORMAT: Final = 1  # PRAGMA user_version
 
@@ -109,7 +106,7 @@ class SessionStore:
         """Use ``SessionStore.open``."""
         self._path = path
         path.touch(0o600)
-        self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._database = open_database(path, SCHEMA, FORMAT, SessionsFormatError)
         self._applied = self._session_max = self._message_max = 0
         self._users: dict[int, str] = {}  # of each session
         self._notes = self._commits = 0
@@ -124,7 +121,7 @@ class SessionStore:
         """
         store = cls(path)
         try:
-            store._prepare()
+            store._read()
         except BaseException:
             store.close()
             raise
@@ -133,41 +130,11 @@ class SessionStore:
     def close(self) -> None:
         self._database.close()
 
-    def _prepare(self) -> None:
+    def _read(self) -> None:
         database = self._database
-        with sqlite_disk_errors(self._path):
-            try:
-                database.execute("PRAGMA journal_mode = WAL")
-            except sqlite3.DatabaseError as error:
-                if isinstance(error, sqlite3.OperationalError):
-                    raise
-                raise SessionsFormatError(f"{self._path}: {error}") from error
-            database.execute("PRAGMA synchronous = FULL")
-            with suppress(DiskFullError), sqlite_disk_errors(self._path):  # it syncs before it needs room
-                database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        found = database.execute("PRAGMA user_version").fetchone()[0]
-        if found == 0:
-            with self._transaction():
-                for statement in SCHEMA.split(";\n"):
-                    database.execute(statement)
-                database.execute(f"PRAGMA user_version = {FORMAT}")
-        elif found != FORMAT:
-            raise SessionsFormatError(f"{self._path} has format {found}, this daemon reads {FORMAT}")
         (highest,) = database.execute("SELECT note, session, message FROM applied")
         self._applied, self._session_max, self._message_max = highest
         self._users = dict(database.execute("SELECT session, user_id FROM session"))
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with sqlite_disk_errors(self._path):
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._database
-                self._database.execute("COMMIT")
-            except BaseException:
-                if self._database.in_transaction:  # SQLite rolls back by itself when the disk is full
-                    self._database.execute("ROLLBACK")
-                raise
 
     # ---- in
 
@@ -191,7 +158,7 @@ class SessionStore:
             return
         session_max = max(self._session_max, changes.session_max)
         message_max = max(self._message_max, changes.message_max)
-        with self._transaction() as database:
+        with transaction(self._database, self._path) as database:
             write(database, changes)
             database.execute(
                 "UPDATE applied SET note = ?, session = ?, message = ?", (applied, session_max, message_max)

@@ -51,6 +51,13 @@ def test_a_catalog_of_another_version_is_refused(tmp_path: Path) -> None:
         Catalog.open(tmp_path)
 
 
+def test_a_catalog_that_is_no_database_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.sqlite3"
+    path.write_bytes(b"not a database, though it is long enough to be looked at" * 100)
+    with pytest.raises(CatalogFormatError, match="catalog.sqlite3: .*not a database"):
+        Catalog.open(tmp_path)
+
+
 def test_files_of_a_dropped_channel_go_at_the_next_start_if_not_before(catalog: Catalog) -> None:
     seal(catalog, Stretch(1, 0))
     file = publish(catalog, 1)
