@@ -77,6 +77,14 @@ class Admission:
             return Refusal.TOO_MANY_REQUESTS
         return self.route(user.user_id, device_id or b"", tag, at_us)
 
+    def known_route(self, user_id: str, device_id: bytes, tag: bytes) -> Route | None:
+        """Where the device's readings go if they would be taken; nothing is registered."""
+        name = text_of(device_id, DEVICE_ID_BYTES_MAX)
+        if name is None or self._registry.device(user_id, name) is None:
+            return None
+        route = self.route(user_id, device_id, tag, 0)
+        return route if isinstance(route, Route) else None
+
     def route(self, user_id: str, device_id: bytes, tag: bytes, at_us: int) -> Route | Refusal:
         """Where the device's readings go. An unknown device is registered: NEW_DEVICE_FOUND."""
         name = text_of(device_id, DEVICE_ID_BYTES_MAX)

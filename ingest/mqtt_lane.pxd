@@ -1,7 +1,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 cdef struct Publish:
-    bint qos1
+    int qos
     const uint8_t* topic
     uint32_t topic_bytes
     uint8_t[2] packet_id

@@ -1,4 +1,4 @@
-"""The fast lane's MQTT: where a packet ends, and PUBLISH of QoS 0 and 1 without RETAIN.
+"""The fast lane's MQTT: where a packet ends, and PUBLISH without RETAIN.
 
 Everything else about a packet is the session machine's business (ingest/mqtt). The lane declines what it does not
 take; it answers nothing by itself that the machine would answer differently.
@@ -25,8 +25,8 @@ cdef bint parse_publish(const uint8_t* frame, uint32_t length, bint has_properti
     """Split a whole PUBLISH frame; False declines. has_properties: it is MQTT 5, where the lane takes those without."""
     cdef uint8_t flags = frame[0] & 0x0F
     cdef uint32_t at = 2
-    # QoS 0 without DUP [MQTT-3.3.1-2], QoS 1 with or without; no RETAIN.
-    if flags != 0x00 and flags != 0x02 and flags != 0x0A:
+    # QoS 0 without DUP [MQTT-3.3.1-2], QoS 1 and 2 with or without; no RETAIN.
+    if flags not in (0x00, 0x02, 0x0A, 0x04, 0x0C):
         return False
     while frame[at - 1] & 0x80:
         at += 1
@@ -41,8 +41,8 @@ cdef bint parse_publish(const uint8_t* frame, uint32_t length, bint has_properti
         return False
     publish.topic = frame + at
     at += publish.topic_bytes
-    publish.qos1 = flags != 0
-    if publish.qos1:
+    publish.qos = flags >> 1 & 3
+    if publish.qos:
         if length - at < 2 or (frame[at] == 0 and frame[at + 1] == 0):
             return False
         publish.packet_id[0] = frame[at]
@@ -78,7 +78,7 @@ def split(const unsigned char[::1] frame, bint has_properties=False):
         return None
     if not parse_publish(&frame[0], <uint32_t>len(frame), has_properties, &publish):
         return None
-    packet_id = publish.packet_id[0] << 8 | publish.packet_id[1] if publish.qos1 else None
+    packet_id = publish.packet_id[0] << 8 | publish.packet_id[1] if publish.qos else None
     return (<bytes>publish.topic[:publish.topic_bytes], packet_id, <bytes>publish.payload[:publish.payload_bytes])
 
 

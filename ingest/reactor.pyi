@@ -2,6 +2,7 @@ from collections.abc import Callable, Sequence
 from socket import socket
 from typing import Any, NamedTuple, Protocol
 
+from ingest.mqtt.relay import Relay
 from ingest.transports import Transport
 from storage.journal import Journal
 
@@ -103,6 +104,7 @@ class Reactor:
         hand_over: Callable[[socket, bytes], None],
         options: Options,
         now_s: float,
+        relay: Relay | None = None,
     ) -> None: ...
     @property
     def outer(self) -> int: ...

@@ -4,7 +4,8 @@ A turn takes what is ready: ``recv``, all complete packets or requests of that c
 journal (ring and log batch), their replies into the batch's arena. At the end of the turn the batch goes to the
 committer unless one is out already; while it is being synced the next one fills. When its record is durable the
 replies leave, one ``send`` per connection. No reply that says «stored» can leave earlier, because every reply of a
-connection goes through the arena as long as anything before it waits there.
+connection goes through the arena as long as anything before it waits there. What waits for nothing is gathered, too,
+and leaves at the end of the round, so that a client whose neighbours have a lot to say to it gets one segment.
 
 Two epoll sets: ``clients`` holds listeners and connections, ``outer`` holds ``clients`` and the committer's eventfd.
 trio waits on ``outer``. When ring and batch are full the reactor takes ``clients`` out of ``outer``: it stops reading,
@@ -12,10 +13,11 @@ the kernel's windows fill, and the devices slow down. Nothing is dropped. When t
 becomes choosy: it reads again, but takes whoever brings a reading out of ``clients`` until there is room, so that
 everybody else is still answered.
 
-The lanes (http_lane, mqtt_lane) take the commonest traffic; whatever they decline goes, one packet at a time and in
-order, to the ``door`` (the MQTT session machine), or the whole HTTP connection moves to the HTTP server with the bytes
-that were read. A connection that was reset or half closed is read to its end first: small devices close right after
-their last publish. After a failed send the reactor drops the replies, never the input.
+The lanes (http_lane, mqtt_lane) take the commonest traffic, and the ``relay`` what clients most often say to each
+other; whatever they decline goes, one packet at a time and in order, to the ``door`` (the MQTT session machine), or the
+whole HTTP connection moves to the HTTP server with the bytes that were read. A connection that was reset or half
+closed is read to its end first: small devices close right after their last publish. After a failed send the reactor
+drops the replies, never the input.
 
 A wrapped connection has a transport (ingest.transports: TLS, WebSocket) between socket and buffer; from the buffer on
 it is like any other, the lane included. Plain connections pay one test of a flag for that.
@@ -34,8 +36,11 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
+from ingest.arena cimport Arena, Chain, Reply
 from ingest.http_lane cimport DECLINE, NEED_MORE, Post, Verdict, parse_post
+from ingest.mqtt.relay cimport Relay
 from ingest.mqtt_lane cimport Publish, frame_bytes, is_topic_name, parse_publish
+from ingest.wire cimport Wire
 from storage.journal cimport FULL_ANSWER, Journal
 
 from ingest.transports import TransportError
@@ -107,6 +112,8 @@ cdef enum:
     TOPIC_BYTES_CACHED_MAX = 512
     PUBACK_BYTES_MAX = 129          # its remaining length is one byte
     CHOOSY_AFTER_DS = 10            # a commit that is slow is no reason yet
+    GATHERED_BYTES_MAX = 1 << 20    # of a round, before they leave in its midst
+    GATHERED_EACH_MAX = 1 << 17     # of one connection
     LISTENER = 0xFFFFFFFF
 
 # A commit that took longer than reading all who are ready does.
@@ -122,7 +129,8 @@ cdef struct Connection:
     uint32_t generation
     uint32_t flags
     uint8_t speaks
-    uint8_t route_kind
+    uint8_t route_kind          # 0: nothing is stored
+    bint is_relayed             # the cached route has subscribers, perhaps
     uint32_t key_bytes          # the cached route's key: MQTT the topic; HTTP token, device and tag
     uint32_t key_size
     uint8_t* key
@@ -131,9 +139,12 @@ cdef struct Connection:
     uint32_t channel
     uint32_t tag_offset         # the tag is a slice of the key
     uint32_t tag_bytes
-    uint32_t pending            # replies in the arenas
+    uint32_t pending            # replies that wait for a batch
     uint32_t pending_bytes
     uint32_t words_bytes_max    # MQTT 5: the longest PUBACK that may have a reason string, 0 for none
+    uint32_t gathered           # replies that leave at the end of the round
+    uint32_t gathered_bytes
+    Chain chain                 # of the arena that got its last reply
     uint8_t* rest               # input that is not a whole packet yet
     uint32_t rest_bytes
     uint32_t rest_size
@@ -144,22 +155,6 @@ cdef struct Connection:
     uint32_t rest_since_ds      # when rest stopped being empty
     uint32_t patience_ds        # silence allowed; 0 is for ever
     int64_t next_seq            # behind its last reading
-
-
-cdef struct Reply:
-    uint32_t connection
-    uint32_t generation
-    uint32_t offset
-    uint32_t length
-
-
-cdef struct Arena:
-    uint8_t* bytes
-    uint32_t used
-    uint32_t size
-    Reply* replies
-    uint32_t count
-    uint32_t replies_size
 
 
 ReactorStatistics = namedtuple(
@@ -177,7 +172,7 @@ Options = namedtuple(
 )
 
 
-cdef class Reactor:
+cdef class Reactor(Wire):
     """One epoll set of devices; see the module.
 
     Args:
@@ -187,11 +182,13 @@ cdef class Reactor:
         door: the MQTT session machine's driver (ingest.mqtt.door.MqttDoor).
         hand_over: called with (socket, bytes received) for an HTTP connection that is not a plain post.
         options: limits.
+        relay: the door's; without one everything that is relayed is the door's.
 
     Only trio's thread calls it.
     """
 
     cdef Journal journal
+    cdef Relay relay
     cdef object commits, gate, door, hand_over, on_completed
     cdef object options
     cdef readonly int outer
@@ -203,11 +200,10 @@ cdef class Reactor:
     cdef dict wraps                 # fd of a listener -> what makes a transport
     cdef dict transports            # slot -> transport, of wrapped connections
     cdef uint64_t transport_errors
-    cdef Arena[3] arenas            # one fills, one waits for the commit, one is being sent
-    cdef int filling, waiting
+    cdef Arena filling, waiting, spare      # one fills, one waits for the commit, one is being sent
+    cdef Arena gathering, leaving           # what waits for nothing: of this round, and what is being sent
+    cdef bint is_gathering, is_leaving
     cdef uint8_t* buffer            # rest of a connection, then what recv adds
-    cdef uint8_t* direct            # replies that need not wait, of the connection in hand
-    cdef uint32_t direct_bytes, direct_size
     cdef int64_t current            # the connection in hand, -1 for none
     cdef bint current_freed
     cdef list stalled
@@ -217,7 +213,6 @@ cdef class Reactor:
     cdef uint32_t full_since_ds     # the last time that is_full changed
     cdef readonly bint is_draining
     cdef bint accepting
-    cdef uint32_t route_version
     cdef uint32_t now_ds
     cdef int64_t now_us
     cdef double now_s, began_s
@@ -234,19 +229,18 @@ cdef class Reactor:
     cdef list http_replies          # by refusal (0 is 200): (keep-alive bytes, closing bytes)
 
     def __cinit__(self, Journal journal, *args, **kwargs):
-        memset(&self.arenas[0], 0, sizeof(self.arenas))
+        self.filling, self.waiting, self.spare = Arena(), Arena(), Arena()
+        self.gathering, self.leaving = Arena(), Arena()
         memset(&self.mqtt_refusals[0], 0, sizeof(self.mqtt_refusals))
         memset(&self.http_refusals[0], 0, sizeof(self.http_refusals))
         self.outer = self.clients = -1
         self.buffer = <uint8_t*>malloc(2 * RECV_BYTES)
-        self.direct_size = 65536
-        self.direct = <uint8_t*>malloc(self.direct_size)
         self.connections_size = 256
         self.connections = <Connection*>malloc(self.connections_size * sizeof(Connection))
-        if self.buffer == NULL or self.direct == NULL or self.connections == NULL:
+        if self.buffer == NULL or self.connections == NULL:
             raise MemoryError
 
-    def __init__(self, Journal journal, commits, gate, door, hand_over, options, now_s):
+    def __init__(self, Journal journal, commits, gate, door, hand_over, options, now_s, relay=None):
         if options.packet_bytes_max > RECV_BYTES:
             raise ValueError(f"packet_bytes_max must be at most {RECV_BYTES}")
         self.journal = journal
@@ -254,6 +248,7 @@ cdef class Reactor:
         self.gate = gate
         self.door = door
         self.hand_over = hand_over
+        self.relay = relay
         self.on_completed = None
         self.options = options
         self.listeners = {}
@@ -297,10 +292,6 @@ cdef class Reactor:
                 free(self.connections[i].out)
         free(self.connections)
         free(self.buffer)
-        free(self.direct)
-        for i in range(3):
-            free(self.arenas[i].bytes)
-            free(self.arenas[i].replies)
         if self.clients >= 0:
             c_close(self.clients)
         if self.outer >= 0:
@@ -435,7 +426,7 @@ cdef class Reactor:
         c.rest_size = c.rest_bytes = c.out_bytes = c.out_at = c.key_bytes = c.key_size = 0
         c.speaks = NOBODY
         c.generation = (c.generation + 1) & 0x7FFFFFFF
-        c.pending = c.pending_bytes = 0
+        c.pending = c.pending_bytes = c.gathered = c.gathered_bytes = 0
         self.free_slots.append(slot)
         if c.flags & WRAPPED:
             del self.transports[slot]
@@ -453,7 +444,7 @@ cdef class Reactor:
     cdef int settle(self, uint32_t slot) except -1:
         """After replies left or none were owed: what was waiting for that?"""
         cdef Connection* c = &self.connections[slot]
-        if c.speaks == NOBODY or c.pending or (c.out_bytes and not c.flags & DEAF):
+        if c.speaks == NOBODY or c.pending or c.gathered or (c.out_bytes and not c.flags & DEAF):
             return 0
         if c.flags & LEAVING:
             self.move(slot)
@@ -474,70 +465,29 @@ cdef class Reactor:
 
     # ---- output
 
-    cdef int reply(self, uint32_t slot, const uint8_t* data, uint32_t length, bint waits=True) except -1:
+    cdef int put(self, uint32_t slot, const uint8_t* data, uint32_t length, bint waits) except -1:
         """Queue a reply in order: behind the batch that fills if it waits for it or stands behind one, else for now.
 
         What says nothing about storing (a refusal, say) does not wait: a slow or full disk is no reason for it.
         """
         cdef Connection* c = &self.connections[slot]
-        cdef Arena* arena
-        cdef Reply* last
-        cdef void* grown
-        cdef uint32_t size
-        if c.flags & DEAF or length == 0:
+        if c.flags & DEAF or length == 0 or c.speaks == NOBODY:
             return 0
-        if waits and self.journal.is_empty() and not self.journal.out:
-            waits = False
-        if c.pending == 0 and not waits and self.current == slot:
-            if self.direct_bytes + length > self.direct_size:
-                self.flush_direct(slot)
-                if length > self.direct_size:
-                    return self.deliver(slot, data, length)
-            memcpy(self.direct + self.direct_bytes, data, length)
-            self.direct_bytes += length
+        if c.pending or (waits and (self.journal.out or not self.journal.is_empty())):
+            c.pending += self.filling.add(slot, c.generation, &c.chain, data, length)
+            c.pending_bytes += length
             return 0
-        if self.current == slot and self.direct_bytes:
-            self.flush_direct(slot)
-        if c.pending == 0 and not waits:
+        if c.gathered == 0 and (not self.is_gathering or length > GATHERED_EACH_MAX):
             return self.deliver(slot, data, length)
-        arena = &self.arenas[self.filling]
-        if arena.used + length > arena.size:
-            size = max(2 * arena.size, arena.used + length, 65536)
-            grown = realloc(arena.bytes, size)
-            if grown == NULL:
-                raise MemoryError
-            arena.bytes = <uint8_t*>grown
-            arena.size = size
-        memcpy(arena.bytes + arena.used, data, length)
-        c.pending_bytes += length
-        if arena.count:
-            last = &arena.replies[arena.count - 1]
-            if last.connection == slot and last.generation == c.generation:
-                last.length += length
-                arena.used += length
-                return 0
-        if arena.count == arena.replies_size:
-            size = max(2 * arena.replies_size, 1024)
-            grown = realloc(arena.replies, size * sizeof(Reply))
-            if grown == NULL:
-                raise MemoryError
-            arena.replies = <Reply*>grown
-            arena.replies_size = size
-        arena.replies[arena.count].connection = slot
-        arena.replies[arena.count].generation = c.generation
-        arena.replies[arena.count].offset = arena.used
-        arena.replies[arena.count].length = length
-        arena.count += 1
-        arena.used += length
-        c.pending += 1
+        c.gathered += self.gathering.add(slot, c.generation, &c.chain, data, length)
+        c.gathered_bytes += length
+        if self.gathering.used > GATHERED_BYTES_MAX or c.gathered_bytes > GATHERED_EACH_MAX:
+            self.send_gathered()
         return 0
 
-    cdef int flush_direct(self, uint32_t slot) except -1:
-        cdef uint32_t length = self.direct_bytes
-        self.direct_bytes = 0
-        if length:
-            self.deliver(slot, self.direct, length)
-        return 0
+    cdef uint32_t unsent(self, uint32_t slot) except? 0xFFFFFFFF:
+        """What was gathered is not counted: the socket has not been asked yet."""
+        return self.connections[slot].pending_bytes + self.connections[slot].out_bytes
 
     cdef int deliver(self, uint32_t slot, const uint8_t* data, uint32_t length, bint is_raw=False) except -1:
         """Send now what the socket takes; keep the rest and stop reading from this client until it is gone."""
@@ -564,6 +514,8 @@ cdef class Reactor:
             # Somebody who asks without ever reading the answers.
             self.overflows += 1
             c.flags |= DEAF | CLOSING
+            if self.current != slot:
+                self.drained.append((slot, c.generation))   # it ends later: somebody is in the middle of something
             return 0
         grown = realloc(c.out, c.out_at + c.out_bytes + kept)
         if grown == NULL:
@@ -612,27 +564,46 @@ cdef class Reactor:
                 return self.conclude(slot)
         return self.settle(slot)
 
-    cdef int send_replies(self, Arena* arena) except -1:
-        """The batch is durable: every reply of its arena leaves."""
-        cdef uint32_t i
+    cdef int send_replies(self, Arena arena, bint waited) except -1:
+        """Every reply of the arena leaves, one ``send`` for each connection. Nobody adds to it meanwhile."""
+        cdef uint32_t i, slot, length = 0, count = 0
         cdef Reply* reply
         cdef Connection* c
-        cdef uint32_t count = arena.count
-        arena.count = 0
-        arena.used = 0
-        for i in range(count):
+        cdef const uint8_t* data
+        for i in range(arena.count):
             reply = &arena.replies[i]
-            c = &self.connections[reply.connection]
-            if c.generation != reply.generation or c.speaks == NOBODY:
+            slot = reply.connection
+            c = &self.connections[slot]
+            if not reply.is_first or c.generation != reply.generation or c.speaks == NOBODY:
                 continue
-            c.pending -= 1
-            c.pending_bytes -= reply.length
-            self.deliver(reply.connection, arena.bytes + reply.offset, reply.length)
-            c = &self.connections[reply.connection]
+            data = arena.gather(i, &length, &count)
+            if waited:
+                c.pending -= count
+                c.pending_bytes -= length
+            else:
+                c.gathered -= count
+                c.gathered_bytes -= length
+            self.deliver(slot, data, length)
+            c = &self.connections[slot]
             if c.flags & AWAITED and c.pending == 0 and c.out_bytes == 0:
-                self.drained.append((reply.connection, c.generation))
+                self.drained.append((slot, c.generation))
             if c.flags & (CLOSING | LEAVING | ENDED):
-                self.settle(reply.connection)
+                if self.current >= 0:
+                    self.drained.append((slot, c.generation))   # later: somebody is in the middle of something
+                else:
+                    self.settle(slot)
+        arena.clear()
+        return 0
+
+    cdef int send_gathered(self) except -1:
+        """What waits for nothing leaves, and what that leads to."""
+        if self.is_leaving:
+            return 0
+        self.is_leaving = True
+        while self.gathering.count:
+            self.gathering, self.leaving = self.leaving, self.gathering
+            self.send_replies(self.leaving, False)
+        self.is_leaving = False
         return 0
 
     # ---- input
@@ -666,15 +637,12 @@ cdef class Reactor:
             memcpy(self.buffer, c.rest, c.rest_bytes)
         self.current = slot
         self.current_freed = False
-        self.direct_bytes = 0
         used = self.take_mqtt(slot, total) if c.speaks == MQTT else self.take_http(slot, total)
         self.current = -1
         if self.current_freed:
-            self.direct_bytes = 0
             return 0
         c = &self.connections[slot]
         self.keep(slot, used, total)
-        self.flush_direct(slot)
         if c.flags & (CLOSING | LEAVING):
             if not c.flags & BLOCKED:
                 self.silence(slot)
@@ -842,7 +810,10 @@ cdef class Reactor:
             return
         self.set_time(now_s, now_us)
         slot = self.take(fd, MQTT, transport)
+        self.is_gathering = True
         self.receive_wrapped(<uint32_t>slot, received)
+        self.send_gathered()
+        self.is_gathering = False
         self.submit()
 
     # ---- MQTT
@@ -877,9 +848,11 @@ cdef class Reactor:
             if c.flags & ADMITTED:
                 if frame[0] >> 4 == 3:
                     verdict = self.publish(slot, frame, <uint32_t>size)
+                elif size == 4 and self.relay is not None and frame[0] in (0x40, 0x50, 0x62, 0x70):
+                    verdict = self.relay.acknowledged(slot, frame[0] >> 4, frame[2] << 8 | frame[3], self.now_us)
                 elif frame[0] == 0xC0 and size == 2:
                     # It says that what came before is durable, which is all that a client with QoS 0 can learn.
-                    self.reply(slot, b"\xd0\x00", 2, c.next_seq > self.journal.ring.durable)
+                    self.put(slot, b"\xd0\x00", 2, c.next_seq > self.journal.ring.durable)
                     verdict = 1
             if verdict < 0:
                 verdict = self.ask_door(slot, frame, <uint32_t>size)
@@ -909,38 +882,70 @@ cdef class Reactor:
         cdef Publish packet
         cdef Connection* c = &self.connections[slot]
         cdef int64_t answer
+        cdef bint is_relayed
         if not parse_publish(frame, size, c.flags & SPEAKS_5 != 0, &packet):
             return -1
+        # QoS 2 is never the lane's alone: the relay remembers its packet id.
         if not (c.key_bytes == packet.topic_bytes and c.route_version == self.route_version
+                and (c.is_relayed or packet.qos < 2)
                 and memcmp(c.key, packet.topic, packet.topic_bytes) == 0):
             topic = <bytes>packet.topic[:packet.topic_bytes]
             if not is_topic_name(topic, c.flags & SPEAKS_5 != 0):
                 return -1
-            route = self.gate.route_mqtt(slot, topic, self.now_us)
+            route = None if self.relay is None else self.relay.find(slot, topic)
+            is_relayed = route is not None
+            if not is_relayed and packet.qos < 2:
+                route = self.gate.route_mqtt(slot, topic, self.now_us)
+                if type(route) is int:
+                    return self.finish_publish(slot, &packet, -<int>route)
+            if route is None and self.relay is not None:
+                route = self.relay.resolve(slot, topic)
+                is_relayed = True
             if route is None:
                 return -1
             c = &self.connections[slot]
-            if type(route) is int:
-                return self.finish_publish(slot, &packet, -<int>route)
             self.cache_route(c, packet.topic, packet.topic_bytes, route)
+            c.is_relayed = is_relayed
+        if c.is_relayed:
+            return self.publish_further(slot, &packet)
         answer = self.append(c.route_kind, c.device, c.channel, c.key + c.tag_offset, c.tag_bytes, packet.payload,
                              packet.payload_bytes)
         if answer == FULL_ANSWER:
             return 0
         return self.finish_publish(slot, &packet, answer)
 
+    cdef int publish_further(self, uint32_t slot, Publish* packet) except -2:
+        """One that is relayed, or QoS 2: stored if it is a reading, the rest is the relay's."""
+        cdef Connection* c = &self.connections[slot]
+        cdef int64_t answer = 0
+        cdef int verdict = self.relay.begin(slot, packet)
+        if verdict != 0:
+            return verdict
+        if c.route_kind:
+            answer = self.append(c.route_kind, c.device, c.channel, c.key + c.tag_offset, c.tag_bytes, packet.payload,
+                                 packet.payload_bytes)
+            if answer == FULL_ANSWER:
+                return 0
+            if answer < 0:
+                return -1       # it left no trace; the machine is refused the same, and has the words for it
+            self.count_reading(c, answer)
+        return self.relay.publish(slot, packet, c.route_kind, self.now_us)
+
+    cdef void count_reading(self, Connection* c, int64_t answer) noexcept:
+        self.mqtt_received += 1
+        if answer >= 0:
+            self.mqtt_stored += 1
+            c.next_seq = answer + 1
+        else:
+            self.mqtt_refusals[-answer] += 1
+
     cdef int finish_publish(self, uint32_t slot, Publish* packet, int64_t answer) except -2:
         """Count and acknowledge: a refused reading is acknowledged too (contract 2.3.4), or the client never stops."""
         cdef uint8_t[PUBACK_BYTES_MAX] puback
         cdef uint32_t length = 4
         cdef bytes tail
-        self.mqtt_received += 1
-        if answer >= 0:
-            self.mqtt_stored += 1
-            self.connections[slot].next_seq = answer + 1
-        else:
-            self.mqtt_refusals[-answer] += 1
-        if packet.qos1:
+        self.count_reading(&self.connections[slot], answer)
+        if packet.qos:
             puback[0], puback[1], puback[2], puback[3] = 0x40, 2, packet.packet_id[0], packet.packet_id[1]
             if answer < 0 and self.connections[slot].flags & SPEAKS_5:
                 brief, tail = self.puback_tails[-answer]
@@ -949,7 +954,7 @@ cdef class Reactor:
                 memcpy(&puback[4], <const char*>tail, len(tail))
                 length += <uint32_t>len(tail)
                 puback[1] = <uint8_t>(length - 2)
-            self.reply(slot, puback, length, answer >= 0)
+            self.put(slot, puback, length, answer >= 0)
         return 1
 
     cdef int cache_route(self, Connection* c, const uint8_t* key, uint32_t key_bytes, route) except -1:
@@ -1066,7 +1071,7 @@ cdef class Reactor:
             self.http_stored += 1
         else:
             self.http_refusals[-answer] += 1
-        self.reply(slot, <const uint8_t*><const char*>text, <uint32_t>len(text), answer >= 0)
+        self.put(slot, <const uint8_t*><const char*>text, <uint32_t>len(text), answer >= 0)
         if post.close:
             self.connections[slot].flags |= CLOSING
         return 1
@@ -1082,11 +1087,13 @@ cdef class Reactor:
         cdef int events = 0, found
         self.turns += 1
         self.set_time(now_s, now_us)
-        while events < EVENTS_MAX:
+        self.is_gathering = True
+        while events < EVENTS_MAX or self.drained:
             found = self.round()
             if found == 0:
                 break
             events += found
+        self.is_gathering = False
 
     cdef int round(self) except -1:
         """One look at who is ready; how many were."""
@@ -1119,6 +1126,7 @@ cdef class Reactor:
                 elif not self.is_full or self.is_choosy:
                     self.on_readable(slot)
             found += max(count, 0)
+        self.send_gathered()
         self.submit()
         return found
 
@@ -1148,14 +1156,17 @@ cdef class Reactor:
         return 0
 
     cdef int tell_drained(self) except -1:
-        """Those whose last byte the door waited for."""
+        """Those whose last byte the door waited for, or whose end was put off."""
+        cdef Connection* c
         told, self.drained = self.drained, []
         for slot, generation in told:
-            if self.connections[<uint32_t>slot].generation == generation:
-                if self.connections[<uint32_t>slot].flags & DEAF:
-                    self.settle(slot)
-                    continue
-                self.connections[<uint32_t>slot].flags &= ~AWAITED
+            c = &self.connections[<uint32_t>slot]
+            if c.generation != generation:
+                continue
+            if c.flags & (DEAF | CLOSING | LEAVING | ENDED):
+                self.settle(slot)
+            elif c.flags & AWAITED:
+                c.flags &= ~AWAITED
                 self.door.on_writable(slot, self.now_us)
         return <int>len(told)
 
@@ -1165,12 +1176,12 @@ cdef class Reactor:
             return 0
         if self.journal.is_empty():
             # Replies that only waited for an earlier batch of the same connection.
-            if self.arenas[self.filling].count:
-                self.send_replies(&self.arenas[self.filling])
+            if self.filling.count:
+                self.filling, self.spare = self.spare, self.filling
+                self.send_replies(self.spare, True)
             return 0
         if self.commits.submit_nowait():
-            self.waiting = self.filling
-            self.filling = (self.filling + 1) % 3
+            self.filling, self.waiting = self.waiting, self.filling
         return 0
 
     cdef int complete(self) except -1:
@@ -1179,13 +1190,13 @@ cdef class Reactor:
         A slow disk gets the next batch before that, so that it never idles. A fast one gets it at the end of the turn,
         when all who are ready have been read: fewer, larger commits cost less CPU (at one in flight 5 % of all).
         """
-        cdef Arena* arena = &self.arenas[self.waiting]
         completed = self.commits.complete_nowait()
         if completed is None:
             return 0
-        if completed.elapsed_s > SLOW_COMMIT_S:
+        self.waiting, self.spare = self.spare, self.waiting
+        if completed.elapsed_s > SLOW_COMMIT_S and not self.journal.is_empty():
             self.submit()
-        self.send_replies(arena)
+        self.send_replies(self.spare, True)
         if self.on_completed is not None:
             self.on_completed(completed)
         return 0
@@ -1230,15 +1241,11 @@ cdef class Reactor:
 
     def send(self, uint32_t slot, bytes data):
         """Queue bytes for a connection, behind every reply that waits for durability."""
-        if self.connections[slot].speaks != NOBODY:
-            self.reply(slot, <const uint8_t*><const char*>data, <uint32_t>len(data))
-            if self.connections[slot].flags & DEAF and self.current != slot:
-                # A client that never reads. It ends later: whoever sends is in the middle of something.
-                self.drained.append((slot, self.connections[slot].generation))
+        self.put(slot, <const uint8_t*><const char*>data, <uint32_t>len(data), True)
 
     def backlog(self, uint32_t slot):
         """Bytes for the connection that have not reached its socket."""
-        return self.connections[slot].pending_bytes + self.connections[slot].out_bytes
+        return self.unsent(slot)
 
     def call_when_drained(self, uint32_t slot):
         """Call the door's on_writable when the backlog is gone."""
@@ -1319,9 +1326,13 @@ cdef class Reactor:
 
     def kick(self, double now_s, int64_t now_us):
         """Room may have come, or somebody else appended: resume who waits and submit what there is."""
+        cdef bint is_in_turn = self.is_gathering
         self.set_time(now_s, now_us)
+        self.is_gathering = True
         if self.stalled:
             self.resume()
+        self.send_gathered()
+        self.is_gathering = is_in_turn
         self.submit()
 
     def count_refusal(self, str speaks, int refusal):
@@ -1345,7 +1356,7 @@ cdef class Reactor:
     @property
     def replies_waiting(self):
         """Replies that have not reached a socket yet; 0 when everything taken has been answered."""
-        return self.arenas[0].count + self.arenas[1].count + self.arenas[2].count
+        return self.filling.count + self.waiting.count + self.gathering.count
 
     def statistics(self):
         return ReactorStatistics(

@@ -144,6 +144,7 @@ class Daemon:
             lambda sock, received: self.http.adopt_nowait(sock, received),
             reactor_options(config, clients),
             now()[0],
+            self.door.relay,
         )
         self.door.link = self.reactor
         self.reactor.set_puback_tails(puback_tails(REASONS))

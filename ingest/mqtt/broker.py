@@ -19,7 +19,8 @@ from typing import Final
 import msgspec
 
 from ingest.mqtt import packets
-from ingest.mqtt.delivery import DELIVERIES_PER_NOTE, NOTE_BYTES, Counts, Deliveries, Link
+from ingest.mqtt.delivery import DELIVERIES_PER_NOTE, NOTE_BYTES, Counts, Deliveries
+from ingest.mqtt.link import Link
 from ingest.mqtt.notebook import Notebook
 from ingest.mqtt.options import BrokerOptions
 from ingest.mqtt.outbox import Outbox, Outgoing

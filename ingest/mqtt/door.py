@@ -17,12 +17,13 @@ from functools import partial
 from typing import Final, Protocol
 
 from ingest.admission import Admission, Route
-from ingest.mqtt import packets
+from ingest.mqtt import link, packets
 from ingest.mqtt.broker import Broker
 from ingest.mqtt.connect import Accepted, Refused, judge, properties_of, wishes
 from ingest.mqtt.delivery import NOTE_BYTES
 from ingest.mqtt.options import SEPARATORS_MAX, Topics
 from ingest.mqtt.packets import Property, ProtocolError, ReasonCode
+from ingest.mqtt.relay import Relay
 from ingest.mqtt.sentences import Why, explained, words_of
 from ingest.mqtt.sessions import Connection, Namespace, Session
 from ingest.mqtt.subscriptions import split_share
@@ -44,14 +45,9 @@ CONNECT_ROOM: Final = 16_384
 PACKET_BYTES_ANY: Final = 0xFFFF_FFFF
 
 
-class Link(Protocol):
+class Link(link.Link, Protocol):
     """The reactor, as far as the door uses it."""
 
-    def send(self, slot: int, data: bytes) -> None: ...
-    def close(self, slot: int) -> None: ...
-    def backlog(self, slot: int) -> int: ...
-    def call_when_drained(self, slot: int) -> None: ...
-    def invalidate_routes(self) -> None: ...
     def set_keepalive(self, slot: int, deadline_s: float) -> None: ...
     def admit(self, slot: int, protocol: int, words_bytes_max: int) -> None: ...
     def peer(self, slot: int) -> str: ...
@@ -86,6 +82,9 @@ class MqttDoor:
         broker.store = self._store_will
         self._link: Link
         self._connections: dict[int, Connection] = {}
+        self.relay = Relay(
+            self._connections, broker.deliveries, broker.notebook, admission, self._may_use, broker.options
+        )
         self._closing: list[Connection] = []
         self._is_closing = False
         self._accepted: dict[int, int] = {3: 0, 4: 0, 5: 0}
@@ -395,10 +394,14 @@ class MqttDoor:
             session.take_inbound(packet.packet_id)
             if session.number:
                 self.broker.notebook.note(InboundTaken(session.number, packet.packet_id), at_us)
-        # Before the message itself, which may be for the same client.
+        # Before the message itself, which may be for the same client; but behind the notes, for whose batch it waits.
+        is_noted = any(outgoing.qos and receiver.number for receiver, outgoing in deliveries)
+        if is_noted:
+            self.broker.deliver(deliveries, at_us)
         if packet.qos:
             self._acknowledge(connection, packet, reason, words)
-        self.broker.deliver(deliveries, at_us)
+        if not is_noted:
+            self.broker.deliver(deliveries, at_us)
         return True
 
     @staticmethod

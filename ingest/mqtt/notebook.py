@@ -68,7 +68,7 @@ class Notebook:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether something waits for room."""
+        """Whether something waits for room: nothing may overtake it."""
         return bool(self._put_off or self._overflow)
 
     @property

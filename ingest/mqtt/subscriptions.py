@@ -30,19 +30,23 @@ class Granted:
 
 
 class Share(Generic[S]):
-    """The members of one ``$share`` group, who take turns."""
+    """The members of one ``$share`` group, who take turns.
 
-    __slots__ = ("_turn", "members")
+    Attributes:
+        turn: whose it is next, by place in ``members``.
+    """
+
+    __slots__ = ("members", "turn")
 
     def __init__(self) -> None:
         self.members: dict[S, Granted] = {}
-        self._turn = 0
+        self.turn = 0
 
     def in_turn(self) -> Iterator[tuple[S, Granted]]:
         """All members, beginning with the one whose turn it is; the next call begins with the one behind it."""
         members = list(self.members.items())
-        first = self._turn % len(members)
-        self._turn = first + 1
+        first = self.turn % len(members)
+        self.turn = first + 1
         yield from members[first:]
         yield from members[:first]
 

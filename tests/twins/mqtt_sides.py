@@ -173,6 +173,7 @@ class LaneSide:
             lambda *moved: None,
             Options(packet_bytes_max=PACKET_BYTES_MAX),
             NOW[0],
+            self.door.relay,
         )
         self.door.link = self.reactor
         self.reactor.set_puback_tails(puback_tails(REASONS))

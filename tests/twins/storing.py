@@ -94,6 +94,7 @@ class Keeper:
         self.journal = Journal(Ring(rows, 16 * rows, text_bytes), Schema(), limits, batch_bytes_max)
         self.rows: list[Row] = []
         self.states: list[tuple[int, bytes]] = []
+        self.notes: list[bytes] = []
         self.fileno = os.eventfd(0, os.EFD_NONBLOCK)
         self._out: Batch | None = None
 
@@ -113,6 +114,7 @@ class Keeper:
             assert out is not None
             states, notes = self.journal.release(out)
             self.states += [(state.device, state.payload) for state in states]
+            self.notes += notes
             self.rows += self._read(out.first_seq, out.next_seq)
             self.journal.ring.mark_sealed(out.next_seq)
             return Completed(1, out.next_seq, out.entries, states, notes, 0.0)
