@@ -5,6 +5,7 @@ those of the framework.
 """
 
 import logging
+from typing import Final
 
 import trio
 from fastapi import FastAPI, Request, Response
@@ -16,11 +17,37 @@ from query.errors import ApiError
 from query.pacing import Pacing
 from query.ports import Backend
 from query.requests import reply
-from query.services import admin, channel, device, health, publish, session, sql, stream, user
+from query.services import (
+    admin,
+    channel,
+    device,
+    event,
+    health,
+    publish,
+    session,
+    sql,
+    stream,
+    stream_description,
+    user,
+)
 from storage.disk import DiskFullError
 from storage.registry import RegistryBusyError
 
 log = logging.getLogger("thingscale.rest")
+
+SERVICES: Final = (
+    device,
+    channel,
+    stream_description,
+    event,
+    stream,
+    sql,
+    publish,
+    session,
+    user,
+    admin,
+    health,
+)
 
 
 class Leniency:
@@ -45,7 +72,7 @@ class Leniency:
 def make_app(backend: Backend) -> ASGIApp:
     """The application for the HTTP server."""
     app = FastAPI(title="Thingscale", version="2.0.0", docs_url=None, redoc_url=None, redirect_slashes=False)
-    for service in (device, channel, stream, sql, publish, session, user, admin, health):
+    for service in SERVICES:
         app.include_router(service.routes(backend))
     app.add_exception_handler(ApiError, on_api_error)
     app.add_exception_handler(HTTPException, on_http_error)

@@ -21,7 +21,7 @@ class QueryCounts:
         self.queries = {"newest": 0, "range": 0, "aggregate": 0}
         self.seconds = dict.fromkeys(self.queries, 0.0)
 
-        self.sql: Counter[str] = Counter()  # by outcome: answered, or the token of the refusal
+        self.sql: Counter[str] = Counter(answered=0)  # by outcome: answered, or the token of the refusal
 
     def add(self, kind: str, seconds: float) -> None:
         self.queries[kind] += 1

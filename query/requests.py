@@ -159,6 +159,19 @@ def number_of_channel(value: Any) -> int | None:
     return value if isinstance(value, int) and 0 <= value < 2**31 else None
 
 
+def mapped_channel(backend: Backend, user: User, value: Any) -> int | None:
+    """The registry id of what ``mapped_ch`` says, which may be null. Raises ApiError: BAD_JSON_FORMAT, NO_CHANNEL."""
+    if value is None:
+        return None
+    number = number_of_channel(value)
+    if number is None:
+        raise ApiError("BAD_JSON_FORMAT", "mapped_ch: expected a channel number or null")
+    channel = backend.store.registry.channel(user.user_id, number)
+    if channel is None:
+        raise ApiError("NO_CHANNEL", f"mapped_ch: there is no channel {number}")
+    return channel.id
+
+
 def channel_of(backend: Backend, user: User, number: str) -> Channel:
     """Raises ApiError: NO_CHANNEL."""
     known = number_of_channel(number)

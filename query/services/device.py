@@ -1,16 +1,21 @@
 """The Device service (contract 3.1)."""
 
+from collections import Counter
 from typing import Any
 
+import trio
 from fastapi import APIRouter, Request, Response
 
 from query.errors import ApiError
+from query.fleet import Row, decode_cursor, encode_cursor, filter_of, rows_of, sort_of
 from query.ports import Backend
-from query.requests import boolean, change, number_of_channel, object_of, reply, user_of
+from query.requests import boolean, change, is_true, mapped_channel, number_from, object_of, reply, user_of
+from query.services.audit import point_to_next
 from query.times import format_time, zone_of
 from storage.registry import (
     DEVICE_TEXTS,
     Device,
+    DeviceFilter,
     DeviceLimitError,
     FieldError,
     InUseError,
@@ -20,6 +25,15 @@ from storage.registry import (
 from storage.states import parse_state
 
 DEVICE_ID_BYTES_MAX = 256
+# Without a limit a list has every device; a page has at most so many.
+DEVICES_MAX = 1 << 40
+PAGE_ROWS_MAX = 10_000
+# Of a table: in one transaction, during which nothing else goes on. A device takes some 50 µs.
+ROWS_AT_A_TIME = 200
+ATOMIC_ROWS_MAX = 2_000
+ON_EXISTING = ("error", "skip", "update")
+RESULTS = ("created", "updated", "skipped", "failed")
+REFUSED = {InUseError: "DEVICE_INUSE", DeviceLimitError: "MAX_DEVICE_REACH", FieldError: "BAD_JSON_FORMAT"}
 
 
 def shown(device: Device, user: User) -> dict[str, Any]:
@@ -52,15 +66,7 @@ def fields_of(backend: Backend, user: User, body: dict[str, Any]) -> dict[str, A
         if key in body:
             fields["enabled"] = boolean(key, body[key])
     if "mapped_ch" in body:
-        fields["channel"] = None
-        if body["mapped_ch"] is not None:
-            number = number_of_channel(body["mapped_ch"])
-            if number is None:
-                raise ApiError("BAD_JSON_FORMAT", "mapped_ch: expected a channel number or null")
-            channel = backend.store.registry.channel(user.user_id, number)
-            if channel is None:
-                raise ApiError("NO_CHANNEL", f"mapped_ch: there is no channel {number}")
-            fields["channel"] = channel.id
+        fields["channel"] = mapped_channel(backend, user, body["mapped_ch"])
     return fields
 
 
@@ -74,6 +80,39 @@ def check_device_id(device_id: str) -> None:
         )
 
 
+class UndoneError(Exception):
+    """All or nothing, and it is nothing."""
+
+
+def check_all(report: list[dict[str, Any]]) -> None:
+    """Raises UndoneError, which undoes the transaction around it."""
+    if any("error" in line for line in report):
+        raise UndoneError
+
+
+def provision_one(backend: Backend, user: User, row: Row, on_existing: str) -> dict[str, Any]:
+    """Register or change the device of one line; what the report says of it."""
+    registry, device_id = backend.store.registry, row.values.get("device_id")
+    line: dict[str, Any] = {"line": row.line, "device_id": device_id, "result": "failed"}
+    if row.fault or not isinstance(device_id, str):
+        return {**line, "error": "BAD_JSON_FORMAT", "detail": row.fault or "device_id: expected a text"}
+    try:
+        check_device_id(device_id)
+        fields = fields_of(backend, user, row.values)
+        exists = registry.device(user.user_id, device_id) is not None
+        if exists and on_existing == "skip":
+            return {**line, "result": "skipped"}
+        if exists and on_existing == "update":
+            registry.update_device(user.user_id, device_id, **fields)
+            return {**line, "result": "updated"}
+        registry.add_device(user.user_id, device_id, backend.now()[1], **fields)
+    except ApiError as error:
+        return {**line, "error": error.token, "detail": error.detail}
+    except (InUseError, DeviceLimitError, FieldError) as error:
+        return {**line, "error": REFUSED[type(error)], "detail": str(error)}
+    return {**line, "result": "created"}
+
+
 def routes(backend: Backend) -> APIRouter:
     router = APIRouter(tags=["Device"])
     registry = backend.store.registry
@@ -84,8 +123,48 @@ def routes(backend: Backend) -> APIRouter:
     @router.get("/v2/device", summary="All devices")
     async def list_devices(request: Request) -> Response:
         user = user_of(request, backend)
+        asked, (sort, descending) = filter_of(request), sort_of(request)
+        limit = number_from(request, "limit", DEVICES_MAX, PAGE_ROWS_MAX)
+        after = decode_cursor(request.query_params.get("cursor"), sort)
         backend.store.flush_states()
-        return reply([shown(device, user) for device in registry.devices(user.user_id)])
+        found = registry.find_devices(
+            user.user_id, asked, limit + 1, sort=sort, descending=descending, after=after
+        )
+        response = reply([shown(device, user) for device in found[:limit]])
+        if len(found) > limit:
+            last = found[limit - 1]
+            cursor = encode_cursor(sort, DeviceFilter.sorted_by(last, sort), last.device_id)
+            point_to_next(request, response, "cursor", cursor)
+        return response
+
+    @router.post("/v2/device", summary="Register or change many devices, out of a table")
+    async def provision(request: Request) -> Response:
+        user = user_of(request, backend)
+        on_existing = request.query_params.get("on_existing", "error")
+        if on_existing not in ON_EXISTING:
+            raise ApiError("BAD_PARAMETER", f"on_existing: expected one of {', '.join(ON_EXISTING)}")
+        is_atomic = is_true(request.query_params.get("atomic"))
+        rows = rows_of(await request.body(), request.headers.get("content-type", ""))
+        if is_atomic and len(rows) > ATOMIC_ROWS_MAX:
+            raise ApiError("BULK_REFUSED", f"more than {ATOMIC_ROWS_MAX} devices cannot be all or nothing")
+        at_a_time = len(rows) or 1 if is_atomic else ROWS_AT_A_TIME
+        report: list[dict[str, Any]] = []
+        try:
+            for first in range(0, len(rows), at_a_time):
+                with change(backend, user.user_id):
+                    report += [
+                        provision_one(backend, user, row, on_existing)
+                        for row in rows[first : first + at_a_time]
+                    ]
+                    if is_atomic:
+                        check_all(report)
+                await trio.lowlevel.checkpoint()
+        except UndoneError:
+            failed = [line for line in report if "error" in line]
+            words = f"{len(failed)} of {len(rows)} lines cannot be done, so nothing was"
+            return reply({"error": "BULK_REFUSED", "detail": words, "devices": failed}, 400)
+        counts = Counter(line["result"] for line in report)
+        return reply({**{result: counts[result] for result in RESULTS}, "devices": report})
 
     @router.get("/v2/device/{device_id:path}", summary="One device, as an array")
     async def get_device(request: Request, device_id: str) -> Response:
@@ -104,12 +183,8 @@ def routes(backend: Backend) -> APIRouter:
         try:
             with change(backend, user.user_id):
                 device = registry.add_device(user.user_id, device_id, backend.now()[1], **fields)
-        except InUseError as error:
-            raise ApiError("DEVICE_INUSE", str(error)) from None
-        except DeviceLimitError as error:
-            raise ApiError("MAX_DEVICE_REACH", str(error)) from None
-        except FieldError as error:
-            raise ApiError("BAD_JSON_FORMAT", str(error)) from None
+        except (InUseError, DeviceLimitError, FieldError) as error:
+            raise ApiError(REFUSED[type(error)], str(error)) from None
         return reply(shown(device, user), 201)
 
     @router.put("/v2/device/{device_id:path}", summary="Change a device")

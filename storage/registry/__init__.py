@@ -6,7 +6,7 @@ them.
 
 from storage.registry.audit import Audit, AuditRow
 from storage.registry.channels import CHANNEL_NUMBER_MAX, STREAM_TEXTS, Channel, StreamDescription
-from storage.registry.devices import DEVICE_TEXTS, Device
+from storage.registry.devices import DEVICE_SORTS, DEVICE_TEXTS, Device, DeviceFilter
 from storage.registry.events import EVENT_TEXTS, NOTIFY_TYPES, OPERATORS, Event, Events
 from storage.registry.fields import (
     TEXT_BYTES_MAX,
@@ -27,9 +27,11 @@ from storage.registry.tokens import OVERLAP_S_MAX, WHICH, AdminToken, PreviousTo
 from storage.registry.users import QUOTAS, USER_TEXTS, Quotas, User
 
 __all__ = [
-    "CHANNEL_NUMBER_MAX", "DEVICE_TEXTS", "EVENT_TEXTS", "FORMAT", "NOTIFY_TYPES", "OPERATORS", "OVERLAP_S_MAX",
-    "QUOTAS", "STREAM_TEXTS", "TEXT_BYTES_MAX", "USER_TEXTS", "WHICH", "AdminToken", "AuditRow", "Channel",
-    "ChannelLimitError", "Device", "DeviceLimitError", "Event", "EventLimitError", "FieldError", "InUseError",
+    "CHANNEL_NUMBER_MAX", "DEVICE_SORTS", "DEVICE_TEXTS", "EVENT_TEXTS", "FORMAT", "NOTIFY_TYPES", "OPERATORS",
+    "OVERLAP_S_MAX", "QUOTAS", "STREAM_TEXTS", "TEXT_BYTES_MAX", "USER_TEXTS", "WHICH",
+    "AdminToken", "AuditRow", "Channel",
+    "ChannelLimitError", "Device", "DeviceFilter", "DeviceLimitError", "Event", "EventLimitError", "FieldError",
+    "InUseError",
     "LimitError", "PreviousToken", "Quotas", "Registry", "RegistryBusyError", "RegistryFormatError",
     "RegistryLimits", "RegistryOutdatedError", "StreamDescription", "UnknownError", "User",
 ]  # fmt: skip

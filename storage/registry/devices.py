@@ -49,6 +49,48 @@ DEVICE_COLUMNS: Final = (
 DEVICE_FROM: Final = "FROM device LEFT JOIN channel ON channel.id = device.channel"
 
 
+# What a list of devices can be sorted by; never null.
+DEVICE_SORTS: Final = {
+    "device_id": "device_id",
+    "description": "description",
+    "device_type": "device_type",
+    "location": "location",
+    "activate_at": "activate_at_us",
+    "last_state": "COALESCE(state_at_us, 0)",
+    "mapped_ch": "COALESCE(channel.number, -1)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceFilter:
+    """Which devices; None is no condition.
+
+    Attributes:
+        search: in the id or the description, capitals or not.
+        mapped_ch: a channel's number; negative for those that are mapped to none.
+    """
+
+    search: str = ""
+    enabled: bool | None = None
+    mapped_ch: int | None = None
+    device_type: str | None = None
+    location: str | None = None
+    manufacturer: str | None = None
+
+    @staticmethod
+    def sorted_by(device: Device, sort: str) -> Any:
+        """What the device is sorted by, as ``after`` takes it."""
+        match sort:
+            case "activate_at":
+                return device.activate_at_us
+            case "last_state":
+                return device.state_at_us or 0
+            case "mapped_ch":
+                return -1 if device.mapped_ch is None else device.mapped_ch
+            case _:
+                return getattr(device, sort)
+
+
 def audited(device: Device) -> dict[str, Any]:
     """What the audit log says of a device: what people set."""
     return {name: getattr(device, name) for name in ("enabled", "mapped_ch", *DEVICE_TEXTS)}
@@ -80,6 +122,47 @@ class Devices(Channels):
         return self._devices(
             "device.user_id = ? AND device.deleted_at_us IS NULL ORDER BY device_id", user_id
         )
+
+    def find_devices(
+        self,
+        user_id: str,
+        asked: "DeviceFilter",
+        limit: int,
+        *,
+        sort: str = "device_id",
+        descending: bool = False,
+        after: tuple[Any, str] | None = None,
+    ) -> list[Device]:
+        """A page of devices that pass a filter.
+
+        Args:
+            user_id: whose.
+            asked: the filter.
+            limit: at most so many.
+            sort: a key of DEVICE_SORTS; equal ones are in order of device_id.
+            descending: the other way round.
+            after: the last device of the page before: what it was sorted by, and its id.
+        """
+        key, way = DEVICE_SORTS[sort], "DESC" if descending else "ASC"
+        parts = ["device.user_id = ?", "device.deleted_at_us IS NULL"]
+        parameters: list[object] = [user_id]
+        for name in ("device_type", "location", "manufacturer", "enabled"):
+            if getattr(asked, name) is not None:
+                parts.append(f"{name} = ?")
+                parameters.append(getattr(asked, name))
+        if asked.mapped_ch is not None:
+            parts.append("channel.number IS ?")
+            parameters.append(None if asked.mapped_ch < 0 else asked.mapped_ch)
+        if asked.search:
+            parts.append("instr(lower(device_id || x'0a' || description), lower(?)) > 0")
+            parameters.append(asked.search)
+        if after is not None:
+            parts.append(f"({key}, device_id) {'<' if descending else '>'} (?, ?)")
+            parameters += after
+        if not all(is_text(value) for value in parameters if isinstance(value, str)):
+            return []
+        where = f"{' AND '.join(parts)} ORDER BY {key} {way}, device_id {way} LIMIT ?"
+        return self._devices(where, *parameters, limit)
 
     def device_name(self, device: int) -> str:
         """The device_id of a registry id, deleted or not. Raises UnknownError."""

@@ -41,6 +41,9 @@ ROUTES = [
     ("DELETE", "/v2/device/d"), ("GET", "/v2/channel"), ("GET", "/v2/channel/1"), ("POST", "/v2/channel/1"),
     ("PUT", "/v2/channel/1"), ("DELETE", "/v2/channel/1"), ("GET", "/v2/stream/1"), ("GET", "/v2/user"),
     ("PUT", "/v2/user"), ("POST", "/v2/user/token"), ("GET", "/v2/user/audit"), ("GET", "/v2/admin/users"),
+    ("POST", "/v2/device"), ("GET", "/v2/channel/1/stream"), ("GET", "/v2/channel/1/stream/a"),
+    ("PUT", "/v2/channel/1/stream/a"), ("DELETE", "/v2/channel/1/stream/a"), ("GET", "/v2/event"),
+    ("GET", "/v2/event/1"), ("POST", "/v2/event"), ("PUT", "/v2/event/1"), ("DELETE", "/v2/event/1"), ("POST", "/v2/sql"),
     ("POST", "/v2/admin/users"), ("PUT", "/v2/admin/users/U000001"), ("GET", "/v2/admin/audit"),
 ]  # fmt: skip
 
@@ -66,7 +69,7 @@ def test_an_unknown_path_is_404(daemon: Daemon, path: str) -> None:
     [
         ("POST", "/v2/user", "GET, HEAD, PUT"),
         ("DELETE", "/v2/user/", "GET, HEAD, PUT"),
-        ("PUT", "/v2/device", "GET, HEAD"),
+        ("PUT", "/v2/device", "GET, HEAD, POST"),
         ("PATCH", "/v2/device/d", "DELETE, GET, HEAD, POST, PUT"),
         ("DELETE", "/v2/channel/", "GET, HEAD"),
         ("PUT", "/v2/stream/1", "GET, HEAD"),

@@ -7,9 +7,9 @@ import pytest
 
 from ingest.connector import PATHS
 from ingest.refusals import ANSWERS
+from query.app import SERVICES
 from query.errors import TOKENS
 from query.http.errors import TOKENS as SERVER_TOKENS
-from query.services import admin, channel, device, health, publish, session, sql, stream, user
 from query.stream_request import NOT_YET, PARAMETERS
 from storage.kinds import Refusal
 from tests.query.filled_store import FilledStore
@@ -62,9 +62,7 @@ def house(tmp_path: Path) -> FilledStore:
 
 def test_every_path_is_there(house: FilledStore) -> None:
     backend = house.backend
-    routers = [
-        each.routes(backend) for each in (device, channel, stream, sql, publish, session, user, admin, health)
-    ]
+    routers = [service.routes(backend) for service in SERVICES]
     paths = {
         re.sub(r"\{(\w+)(:path)?\}", r"{\1}", route.path) for router in routers for route in router.routes
     }  # type: ignore[attr-defined]

@@ -1,0 +1,94 @@
+"""A channel's streams: what the platform found, and what people say of them (label, unit, description)."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from query.errors import ApiError
+from query.ports import Backend
+from query.requests import change, channel_of, object_of, reply, user_of
+from storage.kinds import Kind
+from storage.registry import STREAM_TEXTS, Channel, FieldError, LimitError, StreamDescription
+from storage.store import Store
+
+# The stream of a payload that is one value, not an object.
+LITERAL = "value"
+
+
+def streams_of(store: Store, channel: Channel) -> list[dict[str, Any]]:
+    """Every stream that has data or a description; ``kind`` is what its first value was, null before there is one."""
+    described = store.registry.stream_descriptions(channel.id)
+    kinds: dict[str, list[str]] = {}
+    for column in store.schema.columns_of(channel.id):
+        kinds.setdefault(LITERAL if column.name is None else column.name, []).append(kind_name(column.kind))
+    return [
+        {
+            "channel": channel.number,
+            "stream": name,
+            "kind": kinds[name][0] if name in kinds else None,
+            "kinds": kinds.get(name, []),
+            **texts(described.get(name)),
+        }
+        for name in sorted({*kinds, *described})
+    ]
+
+
+def kind_name(kind: int) -> str:
+    """As SQL and results call it."""
+    return Kind(kind).name.lower()
+
+
+def texts(description: StreamDescription | None) -> dict[str, str]:
+    return {name: getattr(description, name, "") for name in STREAM_TEXTS}
+
+
+def routes(backend: Backend) -> APIRouter:
+    router = APIRouter(tags=["Channel"])
+    store, registry = backend.store, backend.store.registry
+
+    def one(channel: Channel, name: str) -> dict[str, Any]:
+        found = [stream for stream in streams_of(store, channel) if stream["stream"] == name]
+        if not found:
+            raise ApiError("NO_STREAM", f"channel {channel.number} has no stream {name}")
+        return found[0]
+
+    @router.get("/v2/channel/{number}/stream", summary="A channel's streams")
+    async def list_streams(request: Request, number: str) -> Response:
+        channel = channel_of(backend, user_of(request, backend), number)
+        return reply(streams_of(store, channel))
+
+    @router.get("/v2/channel/{number}/stream/{name:path}", summary="One stream, as an array")
+    async def get_stream(request: Request, number: str, name: str) -> Response:
+        channel = channel_of(backend, user_of(request, backend), number)
+        return reply([one(channel, name)])
+
+    @router.put(
+        "/v2/channel/{number}/stream/{name:path}", summary="Describe a stream: label, unit, description"
+    )
+    async def describe_stream(request: Request, number: str, name: str) -> Response:
+        user = user_of(request, backend)
+        body = await object_of(request, required=True)
+        channel = channel_of(backend, user, number)
+        try:
+            with change(backend, user.user_id):
+                registry.describe_stream(
+                    channel.id, name, **{key: body[key] for key in STREAM_TEXTS if key in body}
+                )
+        except FieldError as error:
+            raise ApiError("BAD_JSON_FORMAT", str(error)) from None
+        except LimitError as error:
+            raise ApiError("MAX_STREAM_REACH", str(error)) from None
+        return reply(one(channel, name))
+
+    @router.delete(
+        "/v2/channel/{number}/stream/{name:path}", summary="Forget a stream's description, not its data"
+    )
+    async def forget_stream(request: Request, number: str, name: str) -> Response:
+        user = user_of(request, backend)
+        channel = channel_of(backend, user, number)
+        one(channel, name)
+        with change(backend, user.user_id):
+            registry.forget_stream_description(channel.id, name)
+        return reply({})
+
+    return router
