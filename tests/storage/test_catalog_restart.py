@@ -54,7 +54,7 @@ def test_a_catalog_of_another_version_is_refused(tmp_path: Path) -> None:
 def test_a_catalog_that_is_no_database_is_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "catalog.sqlite3"
     path.write_bytes(b"not a database, though it is long enough to be looked at" * 100)
-    with pytest.raises(CatalogFormatError, match="catalog.sqlite3: .*not a database"):
+    with pytest.raises(CatalogFormatError, match=r"catalog\.sqlite3: .*not a database"):
         Catalog.open(tmp_path)
 
 
