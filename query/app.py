@@ -5,6 +5,7 @@ those of the framework.
 """
 
 import logging
+from functools import partial
 from typing import Final
 
 import trio
@@ -13,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from query import openapi
 from query.errors import ApiError
 from query.pacing import Pacing
 from query.ports import Backend
@@ -71,9 +73,17 @@ class Leniency:
 
 def make_app(backend: Backend) -> ASGIApp:
     """The application for the HTTP server."""
-    app = FastAPI(title="Thingscale", version="2.0.0", docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = FastAPI(
+        title="Thingscale",
+        version="2.0.0",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=openapi.operation_id,
+    )
     for service in SERVICES:
         app.include_router(service.routes(backend))
+    app.openapi = partial(openapi.document, app)  # type: ignore[method-assign]
     app.add_exception_handler(ApiError, on_api_error)
     app.add_exception_handler(HTTPException, on_http_error)
     for failure in (DiskFullError, RegistryBusyError):

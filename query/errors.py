@@ -40,6 +40,62 @@ TOKENS = {
     "USER_DISABLED": 403,
 }
 
+# What each says to whoever meets it, the HTTP server's own (query/http/errors.py) too; docs/api.md has the same words.
+MEANINGS = {
+    "ADMIN_REQUIRED": "an account's token where an admin's is needed",
+    "AUTH_REQUIRED": "`X-APITOKEN` (or `Authorization`) is missing, or nobody has this token",
+    "BAD_AGGREGATE": "`X-AGGREGATE` is none of avg, sum, min, max",
+    "BAD_CSV_FORMAT": "the body is not CSV, has too many lines, or its first line names other columns than there are",
+    "BAD_JSON_FORMAT": "the body is not a JSON object, or one of its values is not acceptable",
+    "BAD_PARAMETER": "a header or parameter has a value, or a name, that there is not",
+    "BAD_REQUEST": "not a request of HTTP/1.1, or one that two readers could read differently",
+    "BAD_SQL": "the SQL has a fault, or no rows to give",
+    "BAD_TIME_FORMAT": "a time cannot be read, `X-ENDTIME` is missing, or an aggregate has no range",
+    "BULK_REFUSED": "a table that was to be done whole cannot be",
+    "CHANNEL_INUSE": "the channel, or the tag, exists already",
+    "CONTENT_TOO_LARGE": "the body is larger than `limits.http_body_bytes_max`",
+    "DEVICE_ID_INVALID": "the device id is not printable, or too long, or cannot be part of a topic",
+    "DEVICE_ID_ZERO": "the device id is empty or `0`",
+    "DEVICE_INUSE": "the device exists already",
+    "EXPECTATION_FAILED": "`Expect` with something else than `100-continue`",
+    "HEADERS_TOO_LARGE": "the head is larger than `limits.http_header_bytes_max`",
+    "HTTP_VERSION_NOT_SUPPORTED": "neither HTTP/1.1 nor HTTP/1.0",
+    "INTERNAL_ERROR": "our fault; the log says more",
+    "MAX_CHANNEL_REACH": (
+        "the account has as many channels as its quota, or `limits.channels_per_user_max`, allows"
+    ),
+    "MAX_DEVICE_REACH": (
+        "the account has as many devices as its quota, or `limits.devices_per_user_max`, allows"
+    ),
+    "MAX_EVENT_REACH": "the account has as many events as `limits.events_per_user_max` allows",
+    "MAX_STREAM_REACH": "the channel has as many described streams as `limits.streams_per_channel_max` allows",
+    "METHOD_NOT_ALLOWED": "the path is right, the method is not; `Allow` says which are",
+    "MISDIRECTED_REQUEST": "`https` where there is none",
+    "NOT_FOUND": "there is no such path",
+    "NOT_IMPLEMENTED": "not possible yet: deleting the entries of one tag",
+    "NOT_READY": "the daemon is starting or stopping",
+    "NO_CHANNEL": "there is no such channel, or it has no such tag, or this cannot be a channel's number",
+    "NO_DEVICE": "there is no such device",
+    "NO_EVENT": "there is no such event",
+    "NO_SESSION": "no such client is connected",
+    "NO_STREAM": "the channel has no such stream",
+    "NO_USER": "there is no such account",
+    "OVERLOADED": "more clients than `limits.http_connections_max`",
+    "QUERY_MEMORY": "a query in SQL needs more than `sql.memory_bytes_max`",
+    "QUERY_TIMEOUT": "a query in SQL took longer than `sql.seconds_max`",
+    "QUERY_TOO_LARGE": "an answer in SQL is longer than `sql.answer_bytes_max`",
+    "REQUEST_TIMEOUT": "the request did not become complete in time",
+    "SQL_FORBIDDEN": "something else than one SELECT, or a SELECT of something that is not the account's",
+    "SQL_UNAVAILABLE": "this system has no Landlock and seccomp, and `sql.without_jail` is `no`",
+    "TOO_MANY_REQUESTS": "more requests than `limits.rest_per_s`, or the account's own rate, allows",
+    "UNAVAILABLE": (
+        "nothing can be written now (the disk is full, the registry is locked, a queue has no "
+        "room); nothing was changed, try again"
+    ),
+    "URI_TOO_LONG": "the request line is too long",
+    "USER_DISABLED": "the account is disabled",
+}
+
 
 class ApiError(Exception):
     """A refusal: the reply is ``{"error": token, "detail": detail}`` with the token's status."""

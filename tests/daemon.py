@@ -11,6 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests.described import Document
+
+_documents: list[Document] = []
 READY_S = 30
 STOP_S = 30
 
@@ -101,7 +104,8 @@ class Daemon:
     def request(
         self, method: str, path: str, body: object = None, headers: dict[str, str] | None = None
     ) -> tuple[int, Any, dict[str, str]]:
-        """One REST call with the user's API token: status, parsed JSON (or text), headers."""
+        """One REST call with the user's API token: status, parsed JSON (or text), headers; held against OpenAPI."""
+        document = self._document()
         connection = http.client.HTTPConnection("127.0.0.1", self.port("http"), timeout=30)
         data = None if body is None else body if isinstance(body, str | bytes) else json.dumps(body)
         sent = {"X-APITOKEN": self.user.get("api_token", ""), **(headers or {})}
@@ -111,7 +115,18 @@ class Daemon:
         connection.close()
         found = {name.lower(): value for name, value in reply.getheaders()}
         is_json = found.get("content-type", "").startswith("application/json")
-        return reply.status, json.loads(text) if is_json else text, found
+        value = json.loads(text) if is_json and text else text
+        document.check(method, path, reply.status, found, value)
+        return reply.status, value, found
+
+    def _document(self) -> Document:
+        """What the daemon says of itself; every daemon of a test session says the same."""
+        if not _documents:
+            connection = http.client.HTTPConnection("127.0.0.1", self.port("http"), timeout=30)
+            connection.request("GET", "/openapi.json")
+            _documents.append(Document(json.loads(connection.getresponse().read())))
+            connection.close()
+        return _documents[0]
 
     def add_device(self, device_id: str, channel: int | None = 1) -> None:
         """A device that is enabled and mapped; the channel is made if it is new."""

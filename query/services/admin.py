@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from query.errors import ApiError
+from query.models import admin as about
 from query.ports import Backend
 from query.requests import admin_of, boolean, change, number_from, object_of, reply
 from query.services.audit import audit_page, point_to_next
@@ -66,7 +67,7 @@ def routes(backend: Backend) -> APIRouter:
         }
         return {**shown(user), **counts, "storage": storage_of(backend, user)}
 
-    @router.get("/v2/admin/users", summary="Accounts, page by page")
+    @router.get("/v2/admin/users", **about.LIST)
     async def list_users(request: Request) -> Response:
         admin_of(request, backend)
         limit = number_from(request, "limit", PAGE_ROWS, PAGE_ROWS_MAX)
@@ -85,7 +86,7 @@ def routes(backend: Backend) -> APIRouter:
             point_to_next(request, response, "after", users[limit - 1].user_id)
         return response
 
-    @router.post("/v2/admin/users", summary="Make an account; its tokens are in the reply", status_code=201)
+    @router.post("/v2/admin/users", **about.ADD)
     async def add_user(request: Request) -> Response:
         admin = admin_of(request, backend)
         fields = fields_of(await object_of(request, required=False))
@@ -97,12 +98,12 @@ def routes(backend: Backend) -> APIRouter:
         tokens = {"api_token": user.api_token, "device_token": user.device_token}
         return reply({**shown_whole(user), **tokens}, 201)
 
-    @router.get("/v2/admin/users/{user_id}", summary="One account, as an array")
+    @router.get("/v2/admin/users/{user_id}", **about.GET)
     async def get_user(request: Request, user_id: str) -> Response:
         admin_of(request, backend)
         return reply([shown_whole(known(user_id))])
 
-    @router.put("/v2/admin/users/{user_id}", summary="Change an account: texts, quotas, enabled or not")
+    @router.put("/v2/admin/users/{user_id}", **about.UPDATE)
     async def update_user(request: Request, user_id: str) -> Response:
         admin = admin_of(request, backend)
         fields = fields_of(await object_of(request, required=True))
@@ -114,7 +115,7 @@ def routes(backend: Backend) -> APIRouter:
             raise ApiError("BAD_JSON_FORMAT", str(error)) from None
         return reply(shown_whole(user))
 
-    @router.delete("/v2/admin/users/{user_id}", summary="Delete an account, and its data if that is said")
+    @router.delete("/v2/admin/users/{user_id}", **about.DELETE)
     async def delete_user(request: Request, user_id: str) -> Response:
         admin = admin_of(request, backend)
         data = request.query_params.get("data", "keep")
@@ -127,7 +128,7 @@ def routes(backend: Backend) -> APIRouter:
             raise ApiError("NO_USER", str(error)) from None
         return reply({})
 
-    @router.post("/v2/admin/users/{user_id}/token", summary="Replace a token of an account", status_code=201)
+    @router.post("/v2/admin/users/{user_id}/token", **about.ROTATE)
     async def rotate_token(request: Request, user_id: str) -> Response:
         admin = admin_of(request, backend)
         which, overlap_s = rotation_of(await object_of(request, required=True))
@@ -136,7 +137,7 @@ def routes(backend: Backend) -> APIRouter:
             told = rotate(registry, user, which, overlap_s, backend.now()[1])
         return reply(told, 201)
 
-    @router.get("/v2/admin/audit", summary="What was changed, and by whom, newest first")
+    @router.get("/v2/admin/audit", **about.AUDIT)
     async def audit(request: Request) -> Response:
         admin_of(request, backend)
         return audit_page(request, backend, request.query_params.get("user"), UTC)

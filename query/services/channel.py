@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from query.errors import ApiError
+from query.models import channel as about
 from query.ports import Backend
 from query.requests import change, channel_of, header, is_true, number_of_channel, object_of, reply, user_of
 from query.times import format_time, zone_of
@@ -19,7 +20,7 @@ def last_update(store: Store, channel: Channel, user: User, tag: int = -1) -> st
     return None if at_us is None else format_time(at_us, zone_of(user.locale))
 
 
-def shown(store: Store, channel: Channel, user: User) -> dict[str, Any]:
+def shown(store: Store, channel: Channel, user: User) -> about.ChannelShown:
     """The channel's own row (contract 1.4)."""
     return {
         "channel": channel.number,
@@ -29,11 +30,11 @@ def shown(store: Store, channel: Channel, user: User) -> dict[str, Any]:
     }
 
 
-def tags_shown(store: Store, channel: Channel, user: User) -> list[dict[str, Any]]:
+def tags_shown(store: Store, channel: Channel, user: User) -> list[about.ChannelShown]:
     """One row per tag: those that readings brought and those that were made."""
     named = store.registry.tag_names(channel.id)
     ids = {tag.name: tag.id for tag in store.schema.tags_of(channel.id)}
-    rows = []
+    rows: list[about.ChannelShown] = []
     for tag in sorted({*named, *ids}):
         last = last_update(store, channel, user, ids[tag]) if tag in ids else None
         if last is None and tag not in named:
@@ -62,25 +63,25 @@ def routes(backend: Backend) -> APIRouter:
     router = APIRouter(tags=["Channel"])
     store, registry = backend.store, backend.store.registry
 
-    def rows(request: Request, channel: Channel, user: User) -> list[dict[str, Any]]:
+    def rows(request: Request, channel: Channel, user: User) -> list[about.ChannelShown]:
         tags = tags_shown(store, channel, user) if is_true(request.headers.get("x-withtag")) else []
         return [shown(store, channel, user), *tags]
 
     def has_tag(channel: Channel, tag: str) -> bool:
         return tag in registry.tag_names(channel.id) or store.schema.tag_id(channel.id, tag) > 0
 
-    @router.get("/v2/channel", summary="All channels")
+    @router.get("/v2/channel", **about.LIST)
     async def list_channels(request: Request) -> Response:
         user = user_of(request, backend)
         channels = registry.channels(user.user_id)
         return reply([row for channel in channels for row in rows(request, channel, user)])
 
-    @router.get("/v2/channel/{number}", summary="One channel, as an array")
+    @router.get("/v2/channel/{number}", **about.GET)
     async def get_channel(request: Request, number: str) -> Response:
         user = user_of(request, backend)
         return reply(rows(request, channel_of(backend, user, number), user))
 
-    @router.post("/v2/channel/{number}", summary="Create a channel, or a tag of it", status_code=201)
+    @router.post("/v2/channel/{number}", **about.ADD)
     async def add_channel(request: Request, number: str) -> Response:
         user = user_of(request, backend)
         tag, name = tag_of(request), name_of(await object_of(request, required=False))
@@ -103,10 +104,15 @@ def routes(backend: Backend) -> APIRouter:
         except FieldError as error:
             raise ApiError("BAD_JSON_FORMAT", str(error)) from None
         shown_name = registry.tag_names(channel.id)[tag] if tag else channel.channel_name
-        value = {"channel": channel.number, "tag": tag, "channel_name": shown_name, "last_update": None}
+        value: about.ChannelShown = {
+            "channel": channel.number,
+            "tag": tag,
+            "channel_name": shown_name,
+            "last_update": None,
+        }
         return reply(value, 201)
 
-    @router.put("/v2/channel/{number}", summary="Rename a channel, or a tag of it")
+    @router.put("/v2/channel/{number}", **about.UPDATE)
     async def update_channel(request: Request, number: str) -> Response:
         user = user_of(request, backend)
         tag, name = tag_of(request), name_of(await object_of(request, required=True))
@@ -125,7 +131,7 @@ def routes(backend: Backend) -> APIRouter:
             return reply(next(row for row in tags_shown(store, channel, user) if row["tag"] == tag))
         return reply(shown(store, channel_of(backend, user, number), user))
 
-    @router.delete("/v2/channel/{number}", summary="Delete a channel with all its entries")
+    @router.delete("/v2/channel/{number}", **about.DELETE)
     async def delete_channel(request: Request, number: str) -> Response:
         user = user_of(request, backend)
         tag, channel = tag_of(request), channel_of(backend, user, number)

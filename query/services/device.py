@@ -1,13 +1,14 @@
 """The Device service (contract 3.1)."""
 
 from collections import Counter
-from typing import Any
+from typing import Any, cast
 
 import trio
 from fastapi import APIRouter, Request, Response
 
 from query.errors import ApiError
 from query.fleet import Row, decode_cursor, encode_cursor, filter_of, rows_of, sort_of
+from query.models import device as about
 from query.ports import Backend
 from query.requests import boolean, change, is_true, mapped_channel, number_from, object_of, reply, user_of
 from query.services.audit import point_to_next
@@ -36,10 +37,10 @@ RESULTS = ("created", "updated", "skipped", "failed")
 REFUSED = {InUseError: "DEVICE_INUSE", DeviceLimitError: "MAX_DEVICE_REACH", FieldError: "BAD_JSON_FORMAT"}
 
 
-def shown(device: Device, user: User) -> dict[str, Any]:
+def shown(device: Device, user: User) -> about.DeviceShown:
     """A device as the API shows it (contract 1.3)."""
     zone = zone_of(user.locale)
-    value: dict[str, Any] = {
+    value: about.DeviceShown = {
         "device_id": device.device_id,
         "description": device.description,
         "enabled": device.enabled,
@@ -50,8 +51,9 @@ def shown(device: Device, user: User) -> dict[str, Any]:
         "activate_at": format_time(device.activate_at_us, zone, colon=True),
     }
     if device.state is not None and device.state_at_us is not None:
-        state = parse_state(device.state) or {}
-        value["state"] = {**state, "last_update": format_time(device.state_at_us, zone, colon=True)}
+        last_update = format_time(device.state_at_us, zone, colon=True)
+        state = {**(parse_state(device.state) or {}), "last_update": last_update}
+        value["state"] = cast("about.DeviceState", state)
     return value
 
 
@@ -120,7 +122,7 @@ def routes(backend: Backend) -> APIRouter:
     def no_device(device_id: str) -> ApiError:
         return ApiError("NO_DEVICE", f"there is no device {device_id}")
 
-    @router.get("/v2/device", summary="All devices")
+    @router.get("/v2/device", **about.LIST)
     async def list_devices(request: Request) -> Response:
         user = user_of(request, backend)
         asked, (sort, descending) = filter_of(request), sort_of(request)
@@ -137,7 +139,7 @@ def routes(backend: Backend) -> APIRouter:
             point_to_next(request, response, "cursor", cursor)
         return response
 
-    @router.post("/v2/device", summary="Register or change many devices, out of a table")
+    @router.post("/v2/device", **about.PROVISION)
     async def provision(request: Request) -> Response:
         user = user_of(request, backend)
         on_existing = request.query_params.get("on_existing", "error")
@@ -166,7 +168,7 @@ def routes(backend: Backend) -> APIRouter:
         counts = Counter(line["result"] for line in report)
         return reply({**{result: counts[result] for result in RESULTS}, "devices": report})
 
-    @router.get("/v2/device/{device_id:path}", summary="One device, as an array")
+    @router.get("/v2/device/{device_id:path}", **about.GET)
     async def get_device(request: Request, device_id: str) -> Response:
         user = user_of(request, backend)
         backend.store.flush_states()
@@ -175,7 +177,7 @@ def routes(backend: Backend) -> APIRouter:
             raise no_device(device_id)
         return reply([shown(device, user)])
 
-    @router.post("/v2/device/{device_id:path}", summary="Register a device", status_code=201)
+    @router.post("/v2/device/{device_id:path}", **about.ADD)
     async def add_device(request: Request, device_id: str) -> Response:
         user = user_of(request, backend)
         check_device_id(device_id)
@@ -187,7 +189,7 @@ def routes(backend: Backend) -> APIRouter:
             raise ApiError(REFUSED[type(error)], str(error)) from None
         return reply(shown(device, user), 201)
 
-    @router.put("/v2/device/{device_id:path}", summary="Change a device")
+    @router.put("/v2/device/{device_id:path}", **about.UPDATE)
     async def update_device(request: Request, device_id: str) -> Response:
         user = user_of(request, backend)
         body = await object_of(request, required=True)
@@ -201,7 +203,7 @@ def routes(backend: Backend) -> APIRouter:
             raise ApiError("BAD_JSON_FORMAT", str(error)) from None
         return reply(shown(device, user))
 
-    @router.delete("/v2/device/{device_id:path}", summary="Forget a device; its readings stay")
+    @router.delete("/v2/device/{device_id:path}", **about.DELETE)
     async def delete_device(request: Request, device_id: str) -> Response:
         user = user_of(request, backend)
         try:

@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from query.errors import ApiError
+from query.models import event as about
 from query.ports import Backend
 from query.requests import boolean, change, mapped_channel, object_of, reply, user_of
 from storage.registry import Event, EventLimitError, FieldError, User
@@ -61,16 +62,16 @@ def routes(backend: Backend) -> APIRouter:
             raise ApiError("NO_EVENT", f"there is no event {number}")
         return event
 
-    @router.get("/v2/event", summary="All events")
+    @router.get("/v2/event", **about.LIST)
     async def list_events(request: Request) -> Response:
         user = user_of(request, backend)
         return reply([shown(event) for event in registry.events(user.user_id)])
 
-    @router.get("/v2/event/{event_id}", summary="One event, as an array")
+    @router.get("/v2/event/{event_id}", **about.GET)
     async def get_event(request: Request, event_id: str) -> Response:
         return reply([shown(known(user_of(request, backend), event_id))])
 
-    @router.post("/v2/event", summary="Make an event; without a body a blank one", status_code=201)
+    @router.post("/v2/event", **about.ADD)
     async def add_event(request: Request) -> Response:
         user = user_of(request, backend)
         fields = fields_of(backend, user, await object_of(request, required=False))
@@ -83,7 +84,7 @@ def routes(backend: Backend) -> APIRouter:
             raise ApiError("MAX_EVENT_REACH", str(error)) from None
         return reply(shown(event), 201)
 
-    @router.put("/v2/event/{event_id}", summary="Change an event")
+    @router.put("/v2/event/{event_id}", **about.UPDATE)
     async def update_event(request: Request, event_id: str) -> Response:
         user = user_of(request, backend)
         body = await object_of(request, required=True)
@@ -96,7 +97,7 @@ def routes(backend: Backend) -> APIRouter:
             raise ApiError("BAD_JSON_FORMAT", str(error)) from None
         return reply(shown(event))
 
-    @router.delete("/v2/event/{event_id}", summary="Delete an event")
+    @router.delete("/v2/event/{event_id}", **about.DELETE)
     async def delete_event(request: Request, event_id: str) -> Response:
         user = user_of(request, backend)
         event = known(user, event_id)

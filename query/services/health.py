@@ -4,6 +4,7 @@ import trio
 from fastapi import APIRouter, Response
 
 from query.errors import ApiError
+from query.models import health as about
 from query.ports import Backend
 from query.requests import reply
 
@@ -13,17 +14,17 @@ METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 def routes(backend: Backend) -> APIRouter:
     router = APIRouter(tags=["Health"])
 
-    @router.get("/healthz", summary="Alive")
+    @router.get("/healthz", **about.ALIVE)
     async def healthz() -> Response:
         return reply({"status": "alive"})
 
-    @router.get("/readyz", summary="Recovered and taking traffic")
+    @router.get("/readyz", **about.READY)
     async def readyz() -> Response:
         if not backend.is_ready():
             raise ApiError("NOT_READY", "starting or stopping", {"Retry-After": "1"})
         return reply({"status": "ready"})
 
-    @router.get("/metrics", summary="Prometheus metrics")
+    @router.get("/metrics", **about.METRICS)
     async def metrics() -> Response:
         text = await trio.to_thread.run_sync(backend.render_metrics)
         return Response(text, media_type=METRICS_TYPE)

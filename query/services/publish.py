@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from query.errors import ApiError
+from query.models import publish as about
 from query.ports import Backend
 from query.requests import object_of, reply, user_of
 
@@ -44,7 +45,7 @@ def topic_of(device_token: str, device_id: str) -> bytes:
 def routes(backend: Backend) -> APIRouter:
     router = APIRouter(tags=["Publish"])
 
-    @router.post("/v2/publish/{device_id:path}", summary="Send a message to a device")
+    @router.post("/v2/publish/{device_id:path}", **about.SEND)
     async def publish(request: Request, device_id: str) -> Response:
         user = user_of(request, backend)
         body = await object_of(request, required=True)

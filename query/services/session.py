@@ -1,17 +1,16 @@
 """The Session service (contract 3.7): which MQTT clients of the account are connected, and sending one away."""
 
-from typing import Any
-
 from fastapi import APIRouter, Request, Response
 
 from query.errors import ApiError
+from query.models import session as about
 from query.ports import Backend, LiveSession
 from query.requests import reply, user_of
 from query.times import format_time, zone_of
 from storage.registry import User
 
 
-def shown(session: LiveSession, user: User) -> dict[str, Any]:
+def shown(session: LiveSession, user: User) -> about.SessionShown:
     """A connected client as the API shows it."""
     return {
         "client_id": session.client_id,
@@ -26,14 +25,14 @@ def shown(session: LiveSession, user: User) -> dict[str, Any]:
 def routes(backend: Backend) -> APIRouter:
     router = APIRouter(tags=["Session"])
 
-    @router.get("/v2/session", summary="The connected MQTT clients, longest connected first")
+    @router.get("/v2/session", **about.LIST)
     async def list_sessions(request: Request) -> Response:
         user = user_of(request, backend)
         live = backend.sessions.live(user.user_id)
         live.sort(key=lambda session: (session.connected_at_us, session.client_id))
         return reply([shown(session, user) for session in live])
 
-    @router.delete("/v2/session/{client_id:path}", summary="Disconnect a client")
+    @router.delete("/v2/session/{client_id:path}", **about.KICK)
     async def kick_session(request: Request, client_id: str) -> Response:
         user = user_of(request, backend)
         if not backend.sessions.kick(user.user_id, client_id):

@@ -8,6 +8,8 @@ from fastapi import APIRouter, Request, Response
 from starlette.types import Receive, Scope, Send
 
 from query.errors import ApiError
+from query.models import sql as about
+from query.models.sql import PARAMETERS_MAX, SQL_BYTES_MAX
 from query.ports import Backend
 from query.requests import object_of, user_of
 from query.sql.answers import FORMATS
@@ -15,10 +17,8 @@ from query.sql.views import directory_of, views_of
 from query.sql.workers import Answer, Query, SqlWorkers
 from storage.registry import User
 
-SQL_BYTES_MAX: Final = 65_536
 # An answer up to this long is sent whole, with its length; an error in it still has its own status.
 WHOLE_BYTES_MAX: Final = 1 << 20
-PARAMETERS_MAX: Final = 1_000
 KEYS: Final = ("sql", "parameters", "format", "limit")
 MEDIA_TYPES: Final = {
     "application/x-ndjson": "ndjson",
@@ -131,7 +131,7 @@ async def cancel_when_gone(receive: Receive, scope: trio.CancelScope) -> None:
 def routes(backend: Backend) -> APIRouter:
     router = APIRouter(tags=["SQL"])
 
-    @router.post("/v2/sql", summary="Run one SELECT over the own channels")
+    @router.post("/v2/sql", **about.RUN)
     async def run_sql(request: Request) -> Response:
         user = user_of(request, backend)
         query = query_of(request, await object_of(request, required=True), backend, user)

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Request, Response
 from query.aggregate import aggregate_rows
 from query.errors import ApiError
 from query.formats import Layout, Part, pieces_of
+from query.models import stream as about
 from query.newest import EVERYTHING
 from query.pages import cursor_of, read_page, rest_of, window_rows
 from query.per_device import newest_of_each
@@ -295,9 +296,7 @@ def routes(backend: Backend) -> APIRouter:
         backend.counts.add(kind, backend.now()[0] - began)
         return response
 
-    @router.get(
-        "/v2/stream/{number}", summary="Datapoints of a channel: the newest, a range, or an aggregate"
-    )
+    @router.get("/v2/stream/{number}", **about.GET)
     async def get_stream(request: Request, number: str) -> Response:
         user = user_of(request, backend)
         if "channel" in request.query_params:
@@ -305,7 +304,7 @@ def routes(backend: Backend) -> APIRouter:
             raise ApiError("BAD_PARAMETER", "channel: the path names one already; several go with /v2/stream")
         return await read(request, user, None, number)
 
-    @router.get("/v2/stream", summary="Datapoints of several channels")
+    @router.get("/v2/stream", **about.LIST)
     async def get_streams(request: Request) -> Response:
         user = user_of(request, backend)
         numbers = parse_request(request, user, backend.page_rows_max).channels

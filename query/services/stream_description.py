@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from query.errors import ApiError
+from query.models import stream_description as about
 from query.ports import Backend
 from query.requests import change, channel_of, object_of, reply, user_of
 from storage.kinds import Kind
@@ -52,19 +53,17 @@ def routes(backend: Backend) -> APIRouter:
             raise ApiError("NO_STREAM", f"channel {channel.number} has no stream {name}")
         return found[0]
 
-    @router.get("/v2/channel/{number}/stream", summary="A channel's streams")
+    @router.get("/v2/channel/{number}/stream", **about.LIST)
     async def list_streams(request: Request, number: str) -> Response:
         channel = channel_of(backend, user_of(request, backend), number)
         return reply(streams_of(store, channel))
 
-    @router.get("/v2/channel/{number}/stream/{name:path}", summary="One stream, as an array")
-    async def get_stream(request: Request, number: str, name: str) -> Response:
+    @router.get("/v2/channel/{number}/stream/{name:path}", **about.GET)
+    async def get_stream_description(request: Request, number: str, name: str) -> Response:
         channel = channel_of(backend, user_of(request, backend), number)
         return reply([one(channel, name)])
 
-    @router.put(
-        "/v2/channel/{number}/stream/{name:path}", summary="Describe a stream: label, unit, description"
-    )
+    @router.put("/v2/channel/{number}/stream/{name:path}", **about.UPDATE)
     async def describe_stream(request: Request, number: str, name: str) -> Response:
         user = user_of(request, backend)
         body = await object_of(request, required=True)
@@ -80,9 +79,7 @@ def routes(backend: Backend) -> APIRouter:
             raise ApiError("MAX_STREAM_REACH", str(error)) from None
         return reply(one(channel, name))
 
-    @router.delete(
-        "/v2/channel/{number}/stream/{name:path}", summary="Forget a stream's description, not its data"
-    )
+    @router.delete("/v2/channel/{number}/stream/{name:path}", **about.DELETE)
     async def forget_stream(request: Request, number: str, name: str) -> Response:
         user = user_of(request, backend)
         channel = channel_of(backend, user, number)

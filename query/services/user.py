@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from query.errors import ApiError
+from query.models import user as about
 from query.ports import Backend
 from query.requests import change, object_of, reply, user_of
 from query.services.audit import audit_page
@@ -17,7 +18,7 @@ FRESH_BYTES = 96
 OVERLAP_S = 86_400  # of a rotation that says nothing else
 
 
-def storage_of(backend: Backend, user: User) -> dict[str, int]:
+def storage_of(backend: Backend, user: User) -> about.Storage:
     """The four figures of contract 1.2; without a quota the disk is the cap."""
     store = backend.store
     count = size = 0
@@ -51,7 +52,7 @@ def rotation_of(body: dict[str, Any]) -> tuple[str, int]:
     return which, overlap_s
 
 
-def rotate(registry: Registry, user: User, which: str, overlap_s: int, now_us: int) -> dict[str, Any]:
+def rotate(registry: Registry, user: User, which: str, overlap_s: int, now_us: int) -> about.Rotated:
     """Replace a token; what the caller is told."""
     ends_at_us = now_us + overlap_s * 1_000_000 if overlap_s else 0
     rotated = registry.rotate(user.user_id, which, ends_at_us)
@@ -67,11 +68,11 @@ def rotate(registry: Registry, user: User, which: str, overlap_s: int, now_us: i
 def routes(backend: Backend) -> APIRouter:
     router = APIRouter(tags=["User"])
 
-    @router.get("/v2/user", summary="The account that the token belongs to, as an array")
+    @router.get("/v2/user", **about.GET)
     async def get_user(request: Request) -> Response:
         return reply([shown(backend, user_of(request, backend))])
 
-    @router.put("/v2/user", summary="Change the account's descriptive fields")
+    @router.put("/v2/user", **about.UPDATE)
     async def update_user(request: Request) -> Response:
         user = user_of(request, backend)
         body = await object_of(request, required=True)
@@ -83,11 +84,7 @@ def routes(backend: Backend) -> APIRouter:
             raise ApiError("BAD_JSON_FORMAT", str(error)) from None
         return reply(shown(backend, changed))
 
-    @router.post(
-        "/v2/user/token",
-        summary="Replace a token; the old one may go on working for a while",
-        status_code=201,
-    )
+    @router.post("/v2/user/token", **about.ROTATE)
     async def rotate_token(request: Request) -> Response:
         user = user_of(request, backend)
         which, overlap_s = rotation_of(await object_of(request, required=True))
@@ -95,7 +92,7 @@ def routes(backend: Backend) -> APIRouter:
             told = rotate(registry, user, which, overlap_s, backend.now()[1])
         return reply(told, 201)
 
-    @router.get("/v2/user/audit", summary="What was changed in the account, newest first")
+    @router.get("/v2/user/audit", **about.AUDIT)
     async def audit(request: Request) -> Response:
         user = user_of(request, backend)
         return audit_page(request, backend, user.user_id, zone_of(user.locale))

@@ -8,7 +8,7 @@ import pytest
 from ingest.connector import PATHS
 from ingest.refusals import ANSWERS
 from query.app import SERVICES
-from query.errors import TOKENS
+from query.errors import MEANINGS, TOKENS
 from query.http.errors import TOKENS as SERVER_TOKENS
 from query.stream_request import NOT_YET, PARAMETERS
 from storage.kinds import Refusal
@@ -27,10 +27,20 @@ def tables() -> dict[str, list[list[str]]]:
     }
 
 
-def tokens(before: str) -> list[tuple[str, int]]:
+def rows_of(before: str) -> list[list[str]]:
     (rows,) = (rows for text, rows in tables().items() if text.startswith(before))
     assert all(len(row) == 3 and row[2] for row in rows)
-    return [(row[0].strip("` "), int(row[1])) for row in rows]
+    return rows
+
+
+def tokens(before: str) -> list[tuple[str, int]]:
+    return [(row[0].strip("` "), int(row[1])) for row in rows_of(before)]
+
+
+def test_tokens_mean_here_what_the_openapi_document_says() -> None:
+    rows = [row for row in rows_of("A request that is not HTTP") if row[0].strip("` ") not in TOKENS]
+    meanings = {row[0].strip("` "): row[2] for row in [*rows_of("Of REST"), *rows]}
+    assert meanings == MEANINGS
 
 
 def test_every_token_of_rest_is_explained() -> None:
