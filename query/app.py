@@ -23,6 +23,7 @@ from query.services import (
     admin,
     channel,
     device,
+    docs,
     event,
     health,
     publish,
@@ -49,6 +50,7 @@ SERVICES: Final = (
     user,
     admin,
     health,
+    docs,
 )
 
 
