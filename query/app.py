@@ -32,6 +32,7 @@ from query.services import (
     stream,
     stream_description,
     user,
+    v1,
 )
 from storage.disk import DiskFullError
 from storage.registry import RegistryBusyError
@@ -49,6 +50,7 @@ SERVICES: Final = (
     session,
     user,
     admin,
+    v1,
     health,
     docs,
 )
