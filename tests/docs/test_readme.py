@@ -1,8 +1,11 @@
 """The README's walk through runs as printed, against a real daemon; its links lead somewhere."""
 
+import ast
+import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,6 +46,33 @@ def test_the_walk_through_runs_as_printed(tmp_path: Path) -> None:
     assert heard.strip() == '{"temp": 22.0}'
     assert '{"status":"ready"}' in health
     assert "thingscale_readings_stored_total" in health
+
+
+def test_the_python_lines_run_as_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    section = README.partition("## From Python")[2].partition("\n## ")[0]
+    (code,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    with Daemon(tmp_path / "data") as daemon:
+        (tmp_path / "user.json").write_text(json.dumps(daemon.add_user()))
+        for device, temp in (("north-1", 21.5), ("north-1", 22.5), ("south-1", 17)):
+            if temp != 22.5:
+                daemon.add_device(device, 1)
+            assert daemon.post(device, json.dumps({"temp": temp})) == (200, "OK")
+        monkeypatch.chdir(tmp_path)
+        values = []
+        names: dict[str, Any] = {}
+        for statement in ast.parse(code.replace("127.0.0.1:8080", f"127.0.0.1:{daemon.port('http')}")).body:
+            if isinstance(statement, ast.Expr):
+                values.append(eval(ast.unparse(statement), names))
+            else:
+                exec(ast.unparse(statement), names)
+        names["client"].close()
+    means, newest, warmest = values
+    assert means.to_dict() == {"north-1": 22.0, "south-1": 17.0}
+    assert newest["temp"].to_list() == [21.5, 22.5, 17.0]
+    assert dict(zip(warmest["device"], warmest["temp"], strict=True)) == {"north-1": 22.5, "south-1": 17.0}
+    assert len(capsys.readouterr().out.splitlines()) == 3
 
 
 @pytest.mark.parametrize(
