@@ -34,6 +34,9 @@ from benchmarks.processes import memory_bytes
 
 ROUNDS = 60
 DEVICE = "sensor-003"
+HOURLY = "hourly averages of everything"
+HOURLY_ROUNDS = 5
+HOURLY_RATIO_MAX = 1.2  # beside DuckDB reading the same files by hand
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,12 +141,14 @@ def measure(client: Client, end: datetime.datetime) -> list[Timing]:
     hour_end, day_end = hour + datetime.timedelta(hours=1), day + datetime.timedelta(days=1)
     hour_path = f"/v2/stream/1?start={at(hour)}&end={at(hour_end)}&device={DEVICE}"
     day_path = f"/v2/stream/1?start={at(day)}&end={at(day_end)}&aggregate=avg"
+    hourly_path = f"/v2/stream/1?end={at(end)}&aggregate=avg&interval=1h"
     return [
         timed("/healthz, for the price of a request", None, lambda: client.get("/healthz")),
         timed("newest value", 1, lambda: client.get("/v2/stream/1?end=last")),
         timed("newest 100", 3, lambda: client.get("/v2/stream/1?end=last&limit=100")),
         timed("one hour of one device", 5, lambda: client.get(hour_path)),
         timed("average of a day", 12, lambda: client.get(day_path)),
+        timed(HOURLY, None, lambda: client.get(hourly_path), HOURLY_ROUNDS),
     ]
 
 
@@ -172,6 +177,13 @@ def by_hand(data: Path, end: datetime.datetime) -> list[Timing]:
                     f" \"at\" >= TIMESTAMPTZ '{day:%Y-%m-%d} 00:00:00+00'"
                     f" AND \"at\" <= TIMESTAMPTZ '{day + datetime.timedelta(days=1):%Y-%m-%d} 00:00:00+00'"
                 ), 10,
+            ),
+            timed(
+                HOURLY, None,
+                ask(
+                    f'SELECT time_bucket(INTERVAL 1 hour, "at") AS hour, avg(temp), avg(humidity), avg(pressure),'
+                    f" avg(battery) FROM {source} GROUP BY hour ORDER BY hour"
+                ), HOURLY_ROUNDS,
             ),
         ]  # fmt: skip
 

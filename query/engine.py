@@ -7,7 +7,7 @@ we write ourselves; what people type (a tag, a device) is always bound.
 """
 
 import datetime
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -106,24 +106,25 @@ class Engine:
             sql = f"SELECT {names} FROM {source(files)} WHERE seq IN ({last})"  # noqa: S608
         return self._run(sql, parameters)
 
-    def aggregate(
-        self, files: Sequence[PublishedFile], expressions: Sequence[str], selection: Selection
-    ) -> list[Any]:
-        """One row of aggregates over published files."""
-        where, parameters = condition(selection, files)
-        sql = f"SELECT {', '.join(expressions)} FROM {source(files)}{where}"  # noqa: S608
+    def fetch(
+        self, sql: str, parameters: Sequence[str] = (), tables: Mapping[str, pa.Table] | None = None
+    ) -> list[tuple[Any, ...]]:
+        """All rows of a query, which may be about tables in memory, by these names."""
         with self._cursor() as cursor:
-            return list(cursor.execute(sql, parameters).fetchall()[0])
-
-    def aggregate_table(self, table: pa.Table, expressions: Sequence[str]) -> list[Any]:
-        """The same over rows that are in memory."""
-        with self._cursor() as cursor:
-            cursor.register("unpublished", table)
+            given = tables or {}
             try:
-                sql = f"SELECT {', '.join(expressions)} FROM unpublished"  # noqa: S608
-                return list(cursor.execute(sql).fetchall()[0])
+                for name, table in given.items():
+                    cursor.register(name, table)
+                return list(cursor.execute(sql, list(parameters)).fetchall())
             finally:
-                cursor.unregister("unpublished")
+                for name in given:
+                    cursor.unregister(name)
+
+    def batches(self, sql: str, parameters: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """The rows of a query, some at a time."""
+        with self._cursor() as cursor:
+            relation = cursor.sql(sql, params=list(parameters)) if parameters else cursor.sql(sql)
+            yield from relation.to_arrow_reader(ARROW_ROWS)
 
     def _run(self, sql: str, parameters: list[str]) -> pa.Table:
         with self._cursor() as cursor:

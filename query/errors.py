@@ -44,7 +44,7 @@ TOKENS = {
 MEANINGS = {
     "ADMIN_REQUIRED": "an account's token where an admin's is needed",
     "AUTH_REQUIRED": "`X-APITOKEN` (or `Authorization`) is missing, or nobody has this token",
-    "BAD_AGGREGATE": "`X-AGGREGATE` is none of avg, sum, min, max",
+    "BAD_AGGREGATE": "`X-AGGREGATE` names an aggregate that there is not, or too many",
     "BAD_CSV_FORMAT": "the body is not CSV, has too many lines, or its first line names other columns than there are",
     "BAD_JSON_FORMAT": "the body is not a JSON object, or one of its values is not acceptable",
     "BAD_PARAMETER": "a header or parameter has a value, or a name, that there is not",

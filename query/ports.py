@@ -102,6 +102,8 @@ class Backend:
         render_metrics: the Prometheus text; runs in a worker thread.
         queries: how many range queries run at a time.
         page_rows_max: what X-PAGELIMIT may ask for.
+        buckets_max: buckets x groups x streams of an answer.
+        exact_values_max: values of a stream that are sorted at once for percentiles.
         counts: what the queries took.
         sessions: the connected MQTT clients.
         publisher: messages for devices.
@@ -120,6 +122,8 @@ class Backend:
     render_metrics: Callable[[], bytes]
     queries: trio.CapacityLimiter
     page_rows_max: int
+    buckets_max: int
+    exact_values_max: int
     counts: QueryCounts
     sessions: Sessions
     publisher: Publisher

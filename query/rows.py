@@ -73,6 +73,19 @@ class ChannelRows:
         found = np.flatnonzero(mask)
         return take(block, found, self._texts) if len(found) else None
 
+    def ends(self) -> tuple[int, int] | None:
+        """The first and the last time that there may be rows of, both inclusive; None without any."""
+        files: list[PublishedFile | HotSegment] = [*self._snapshot.published, *self._snapshot.hot]
+        firsts = [file.first_us for file in files] + [int(block.at_us.min()) for block in self._fresh]
+        lasts = [file.last_us for file in files] + [int(block.at_us.max()) for block in self._fresh]
+        if not firsts:
+            return None
+        first, last = (
+            max(min(firsts), self.selection.start_us),
+            min(max(lasts), self.selection.end_us - 1),
+        )
+        return (first, last) if first <= last else None
+
     def table(self, window: Window) -> pa.Table:
         """All rows of a window, in no order: the fixed columns, and those of the others that occur."""
         part = replace(self.selection, start_us=window.start_us, end_us=window.end_us)

@@ -17,7 +17,12 @@ from zoneinfo import ZoneInfo
 
 from starlette.requests import Request
 
-from query.aggregate import TYPES
+from query.aggregate_request import (
+    AggregateRequest,
+    PointsRequest,
+    parse_aggregate_request,
+    parse_points_request,
+)  # fmt: skip
 from query.errors import ApiError
 from query.requests import header, is_true
 from query.times import TimeFormatError, parse_end, parse_time, zone_of
@@ -49,8 +54,6 @@ PARAMETERS: Final[Mapping[str, str | None]] = {
     "points": None,
     "method": None,
 }
-# Known by name, but nobody answers them yet.
-NOT_YET: Final = ("interval", "fill", "by", "points", "method")
 
 
 class Format(Enum):
@@ -86,8 +89,8 @@ class StreamRequest:
         cursor: where the next page begins, as an earlier reply said.
         is_per_device: the newest of each device.
         with_meta: describe the streams.
-        aggregates: empty for rows.
-        interval, fill, by, points, method: as they were sent.
+        aggregate: aggregates instead of rows.
+        points: fewer rows, for a chart.
     """
 
     channels: tuple[str, ...]
@@ -106,21 +109,16 @@ class StreamRequest:
     cursor: str | None
     is_per_device: bool
     with_meta: bool
-    aggregates: tuple[str, ...]
-    interval: str | None
-    fill: str | None
-    by: str | None
-    points: str | None
-    method: str | None
+    aggregate: AggregateRequest | None
+    points: PointsRequest | None
 
 
 def parse_request(request: Request, user: User, page_rows_max: int) -> StreamRequest:
     """Raises ApiError: BAD_TIME_FORMAT, BAD_PARAMETER, BAD_AGGREGATE."""
     given = request.query_params
     for name in given:
-        if name not in PARAMETERS or name in NOT_YET:
-            offered = ", ".join(each for each in PARAMETERS if each not in NOT_YET)
-            raise ApiError("BAD_PARAMETER", f"{name}: no such parameter; there are {offered}")
+        if name not in PARAMETERS:
+            raise ApiError("BAD_PARAMETER", f"{name}: no such parameter; there are {', '.join(PARAMETERS)}")
 
     def ask(name: str) -> str | None:
         field = PARAMETERS[name]
@@ -131,11 +129,16 @@ def parse_request(request: Request, user: User, page_rows_max: int) -> StreamReq
         one = header(request, field) if field else None
         return (one,) if one else listed(given.getlist(name))
 
-    aggregates = _aggregates(ask("aggregate"))
+    aggregate = parse_aggregate_request(ask)
+    points = parse_points_request(ask, page_rows_max)
     zone = _zone(ask("zone"), user)
     is_per_device = ask("per") is not None and _one_of("per", ask("per"), ("device",)) == "device"
-    start_us, end_us = _span(ask("start"), ask("end"), zone, bool(aggregates), is_per_device)
-    is_paged = end_us is not None and not aggregates and bool(given.get("limit") or given.get("cursor"))
+    start_us, end_us = _span(ask("start"), ask("end"), zone, aggregate is not None, is_per_device)
+    if points is not None and (end_us is None or given.get("limit") or given.get("cursor")):
+        raise ApiError(
+            "BAD_PARAMETER", "points: are of a whole range: start and end as times, no limit, no cursor"
+        )
+    is_paged = end_us is not None and aggregate is None and bool(given.get("limit") or given.get("cursor"))
     limit = _limit(ask("limit"), page_rows_max)
     sort = _one_of("X-PAGESORT", ask("sort") or "asc", ("asc", "desc", "none"))
     if sort == "none" and (end_us is None or is_paged):
@@ -145,8 +148,6 @@ def parse_request(request: Request, user: User, page_rows_max: int) -> StreamReq
     if given.get("cursor") and not is_paged:
         raise ApiError("BAD_PARAMETER", "cursor is for the datapoints of a range")
     shape = _format(ask("format"), request.headers.get("accept", ""))
-    if aggregates and given.get("format") and shape is not Format.JSON:
-        raise ApiError("BAD_PARAMETER", "format: aggregates come as json")
     return StreamRequest(
         channels=names("channel"),
         start_us=start_us,
@@ -164,12 +165,8 @@ def parse_request(request: Request, user: User, page_rows_max: int) -> StreamReq
         cursor=given.get("cursor") or None,
         is_per_device=is_per_device,
         with_meta=is_true(ask("meta")),
-        aggregates=aggregates,
-        interval=ask("interval"),
-        fill=ask("fill"),
-        by=ask("by"),
-        points=ask("points"),
-        method=ask("method"),
+        aggregate=aggregate,
+        points=points,
     )
 
 
@@ -179,14 +176,6 @@ def listed(texts: Sequence[str]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(name for text in texts if text for name in next(csv.reader([text]))))
     except csv.Error as error:
         raise ApiError("BAD_PARAMETER", f"a list of names cannot be read: {error}") from None
-
-
-def _aggregates(text: str | None) -> tuple[str, ...]:
-    if text is None:
-        return ()
-    if text.strip().lower() not in TYPES:
-        raise ApiError("BAD_AGGREGATE", f"{text!r} is not one of {', '.join(TYPES)}")
-    return (text.strip().lower(),)
 
 
 def _zone(text: str | None, user: User) -> ZoneInfo:

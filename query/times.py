@@ -17,6 +17,9 @@ UTC: Final = datetime.UTC
 EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=UTC)
 DAY_US: Final = 86_400_000_000
 SECOND_US: Final = 1_000_000
+# Two days within the years 1 and 9999: everywhere on earth there is a date then.
+SECOND_MIN: Final = -62_135_596_800 + 2 * 86_400
+SECOND_MAX: Final = 253_402_300_800 - 2 * 86_400
 
 TIME: Final = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)"
@@ -83,6 +86,13 @@ def format_time(at_us: int, zone: ZoneInfo, *, colon: bool = False) -> str:
     return text if colon else text[:22] + text[23:]
 
 
+def format_precise(at_us: int, zone: ZoneInfo) -> str:
+    """To the microsecond, with the zone's offset: ``2024-05-02T10:00:00.250000+09:00``."""
+    moment = EPOCH + datetime.timedelta(microseconds=at_us)
+    text = moment.astimezone(zone).isoformat(timespec="microseconds")
+    return text[:32]
+
+
 def zone_offsets(zone: ZoneInfo, first_us: int, last_us: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """When which offset from UTC is in force between two times: starts (µs) and offsets (s), both (n,).
 
@@ -115,6 +125,7 @@ def _offsets_of_day(zone: ZoneInfo, day: int) -> tuple[tuple[int, int], ...]:
 
 
 def _offset_at(zone: ZoneInfo, second: int) -> int:
+    second = min(max(second, SECOND_MIN), SECOND_MAX)
     moment = (EPOCH + datetime.timedelta(seconds=second)).astimezone(zone)
     offset = moment.utcoffset()
     assert offset is not None

@@ -140,6 +140,8 @@ SETTINGS: Final = (
     Setting("query.threads", 2, "DuckDB's threads", least=1, most=1_024),
     Setting("query.memory_bytes_max", 1 << 30, "DuckDB's memory", least=64 * MIB),
     Setting("query.page_rows_max", 100_000, "what X-PAGELIMIT may ask for", least=1, most=10_000_000),
+    Setting("query.buckets_max", 500_000, "buckets x groups x streams of an answer", least=1, most=100_000_000),
+    Setting("query.exact_values_max", 8_000_000, "values sorted at once for percentiles", least=1_000),
     Setting("query.concurrent_max", 8, "range queries at a time; more wait", least=1, most=1_024),
     Setting("sql.seconds_max", 30.0, "until the answer of a query in SQL has been taken", least=0.1, most=86_400),
     Setting("sql.memory_bytes_max", 512 * MIB, "memory of one query in SQL", least=64 * MIB),

@@ -43,6 +43,8 @@ def make_app(
             render_metrics=lambda: render(trio.from_thread.run_sync(metrics.take)),
             queries=metrics.queries,
             page_rows_max=config["query.page_rows_max"],
+            buckets_max=config["query.buckets_max"],
+            exact_values_max=config["query.exact_values_max"],
             counts=metrics.query_counts,
             sessions=sessions,
             publisher=publisher,

@@ -6,10 +6,12 @@ from typing import Annotated, Any, Final, Literal, NotRequired
 from pydantic import Field, with_config
 from typing_extensions import TypedDict
 
+from query.measures import NAMES
 from query.models import CLOSED
 from query.models.scalars import CHANNEL, ChannelNumber, Time
 from query.openapi import PAGED, Parameter, Reply, described
-from query.stream_request import NOT_YET, PARAMETERS, Format
+from query.points import POINTS_MIN
+from query.stream_request import PARAMETERS, Format
 
 LOCAL: Final = "`YYYY-MM-DD[ hh:mm[:ss[.ffffff]]][offset]`, without an offset local to the account's zone"
 
@@ -53,20 +55,38 @@ class Entries(TypedDict):
 
 @with_config(CLOSED)
 class Aggregated(TypedDict):
-    """One aggregate of all that was found."""
+    """What a bucket, or a device, or all that was found comes to."""
 
     _id: None
-    value: Annotated[Any, Field(description="numbers, as the payloads nest them; or one number")]
+    at: NotRequired[Annotated[Time, Field(description="with `interval`: the start of the bucket")]]
+    device: NotRequired[Annotated[str, Field(description="with `by=device`")]]
+    tag: NotRequired[Annotated[str | None, Field(description="with `by=tag`")]]
+    value: Annotated[
+        Any,
+        Field(
+            description="numbers, as the payloads nest them; or one number; with several aggregates an object of"
+            " them in place of each number. `null` is a gap that is filled so, or beyond the largest double"
+        ),
+    ]
 
 
 @with_config(CLOSED)
 class Aggregate(TypedDict):
-    """An aggregate of a range of time; `result` is empty if there were no numbers."""
+    """Aggregates of a range of time; `result` is empty if there were no numbers."""
 
     channel: ChannelNumber
     channel_name: str
     last_update: Time | None
-    aggr_type: Literal["avg", "sum", "min", "max"]
+    streams: NotRequired[
+        Annotated[
+            dict[str, StreamDescribed],
+            Field(description="with `meta`, or when one of the channel's streams has been described"),
+        ]
+    ]
+    aggr_type: Annotated[str, Field(description="the aggregates, as in `avg` or `avg,max`")]
+    approximate: NotRequired[
+        Annotated[list[str], Field(description="percentiles that are estimated: there were too many values")]
+    ]
     result: list[Aggregated]
 
 
@@ -85,11 +105,16 @@ EXAMPLE: Final = {
 }
 OTHERS: Final = {
     Format.NDJSON.value: "a JSON object for each datapoint: `_id`, `at`, `device`, `tag`, `value`",
-    Format.CSV.value: "columns `seq`, `at`, `device`, `tag`, then one for each stream",
+    Format.CSV.value: "columns `seq`, `at`, `device`, `tag`, then one for each stream; "
+    "aggregates: `at`, `device`, `tag` where asked for",
     Format.ARROW.value: "an Arrow IPC stream with the same columns",
     Format.PARQUET.value: "a Parquet file with the same columns",
 }
+HEADERS: Final = {**PAGED, "X-APPROXIMATE": "percentiles that are estimated: there were too many values"}
 Limit = Annotated[int, Field(ge=1)]
+Points = Annotated[int, Field(ge=POINTS_MIN)]
+Aggregation = Annotated[str, Field(min_length=2)]
+IntervalText = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,4}(s|m|h|d|w|mo|y)$")]
 # Parameter of the URL -> what it means, and its type; query/stream_request.py says which are headers, too.
 WORDS: Final[Mapping[str, tuple[str, Any]]] = {
     "start": (f"start of the range: {LOCAL}; `last` is `last` as the end", str),
@@ -105,7 +130,22 @@ WORDS: Final[Mapping[str, tuple[str, Any]]] = {
     ),
     "tag": ("only datapoints with this tag, in the URL also with one of several", str),
     "device": ("only datapoints of this device, in the URL also of one of several", str),
-    "aggregate": ("of a range; comes as JSON", Literal["avg", "sum", "min", "max"]),
+    "aggregate": (
+        f"of a range: a list with commas of {', '.join(f'`{name}`' for name in NAMES)} and percentiles,"
+        " `p0` .. `p100`",
+        Aggregation,
+    ),
+    "interval": (
+        "with `aggregate`: buckets of time, as in `15m`, `1h`, `1d`, `1w`, `1mo`, `1y`",
+        IntervalText,
+    ),
+    "fill": (
+        "with `interval`: what stands in gaps: `none` (no bucket at all), `null`, `previous`, `linear`, or a number",
+        str,
+    ),
+    "by": ("with `aggregate` or `points`: for each one on its own", Literal["device", "tag", "device,tag"]),
+    "points": ("so many datapoints of each stream, for a chart", Points),
+    "method": ("with `points`: how they are chosen", Literal["lttb", "minmax"]),
     "channel": ("the channels: numbers, up to 64", str),
     "streams": ("only these streams of each datapoint; `value` is a literal's", str),
     "zone": ("IANA time zone of all times, in and out; the account's if it is not there", str),
@@ -133,19 +173,21 @@ def parameters_of(name: str, field: str | None) -> list[Parameter]:
 
 
 OFFERED: Final = [
-    each
-    for name, field in PARAMETERS.items()
-    if name not in NOT_YET and name != "channel"
-    for each in parameters_of(name, field)
+    each for name, field in PARAMETERS.items() if name != "channel" for each in parameters_of(name, field)
 ]
 ERRORS: Final = ["BAD_AGGREGATE", "BAD_PARAMETER", "BAD_TIME_FORMAT", "NO_CHANNEL", "UNAVAILABLE"]
 
 GET: Final = described(
     "Datapoints of a channel: the newest, a range, or an aggregate",
     "`end=last` gives the newest (`limit` of them), times give a range, which comes whole or in pages, and with "
-    "`aggregate` one number for each stream. Entries stand in the order of their times.",
+    "`aggregate` what the numbers of each stream come to, perhaps in buckets of time. "
+    "Entries stand in the order of their times.",
     Reply(
-        Entries | Aggregate, EXAMPLE, "datapoints, perhaps none, or an aggregate", other=OTHERS, headers=PAGED
+        Entries | Aggregate,
+        EXAMPLE,
+        "datapoints, perhaps none, or an aggregate",
+        other=OTHERS,
+        headers=HEADERS,
     ),
     parameters=[CHANNEL, *OFFERED],
     errors=ERRORS,
@@ -158,7 +200,7 @@ LIST: Final = described(
         [EXAMPLE],
         "an array of what one channel gives",
         other=OTHERS,
-        headers=PAGED,
+        headers=HEADERS,
     ),
     parameters=[*parameters_of("channel", None), *OFFERED],
     errors=ERRORS,

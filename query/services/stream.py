@@ -2,31 +2,37 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from typing import Any
 from urllib.parse import urlencode
 
 import pyarrow as pa
 import trio
 from fastapi import APIRouter, Request, Response
 
-from query.aggregate import aggregate_rows
 from query.errors import ApiError
-from query.formats import Layout, Part, pieces_of
+from query.formats import Part, pieces_of
 from query.models import stream as about
-from query.newest import EVERYTHING
 from query.pages import cursor_of, read_page, rest_of, window_rows
 from query.per_device import newest_of_each
 from query.plan import Selection
 from query.ports import Backend
-from query.replies import Begun, StreamedReply, begin, begin_whole
-from query.requests import channel_of, reply, user_of
+from query.replies import StreamedReply, begin, begin_whole
+from query.requests import channel_of, user_of
 from query.rows import ChannelRows, windowed
+from query.services.aggregates import aggregates, points
+from query.services.stream_parts import (
+    VARY,
+    answer,
+    columns_of,
+    head_fields,
+    layout_of,
+    part_of,
+    rows_of,
+    selection_of,
+    span_of,
+)  # fmt: skip
 from query.stream_request import Format, StreamRequest, parse_request
-from query.times import format_time
-from storage.cover import TIME_MAX_US, TIME_MIN_US
 from storage.registry import Channel, User
-from storage.snapshot import Snapshot
-from storage.wide import PhysicalColumn, physical_columns
+from storage.wide import PhysicalColumn
 
 # Replies that clients are still reading, for each query that may run: each holds a few windows, some 100 MB.
 REPLIES_PER_QUERY = 2
@@ -36,85 +42,11 @@ CHANNELS_MAX = 64
 WINDOWS_AHEAD = {Format.ARROW: 2}
 # So many of the newest are written at once, in less time than a worker thread takes to wake up.
 ROWS_AT_ONCE = 1_000
-VARY = {"Vary": "Accept, Accept-Encoding"}
-
-
-def selection_of(
-    backend: Backend, user: User, channel: Channel, asked: StreamRequest, span: tuple[int, int]
-) -> Selection | None:
-    """Names resolved to ids; None if nothing can be there."""
-    tags = devices = None
-    if asked.tags:
-        numbers = ((name, backend.store.schema.tag_id(channel.id, name)) for name in asked.tags)
-        tags = tuple((name, number) for name, number in numbers if number > 0)
-    if asked.devices:
-        known = ((name, backend.store.registry.device_by_name(user.user_id, name)) for name in asked.devices)
-        devices = tuple((name, number) for name, number in known if number is not None)
-    if tags == () or devices == () or span[0] >= span[1]:
-        return None
-    return Selection(*span, tags, devices, asked.streams or None)
-
-
-def span_of(asked: StreamRequest) -> tuple[int, int]:
-    """The range, end exclusive."""
-    if asked.end_us is None:
-        return max(asked.start_us, EVERYTHING.start_us), EVERYTHING.end_us
-    return max(asked.start_us, TIME_MIN_US), min(asked.end_us + 1, TIME_MAX_US)
 
 
 def routes(backend: Backend) -> APIRouter:
     router = APIRouter(tags=["Stream"])
     store = backend.store
-
-    def head_of(channel: Channel, asked: StreamRequest) -> dict[str, Any]:
-        at_us = store.last_update_us(channel)
-        return {
-            "channel": channel.number,
-            "channel_name": channel.channel_name,
-            "last_update": None if at_us is None else format_time(at_us, asked.zone),
-        }
-
-    def part_of(
-        channel: Channel, asked: StreamRequest, columns: Sequence[PhysicalColumn], tables: Iterator[pa.Table]
-    ) -> Part:
-        wanted = Selection(0, 0, streams=asked.streams or None).wants
-        return Part(
-            number=channel.number,
-            head=head_of(channel, asked),
-            columns=[column for column in columns if wanted(column)],
-            described=store.registry.stream_descriptions(channel.id),
-            tables=tables,
-        )
-
-    def columns_of(channel: Channel) -> tuple[PhysicalColumn, ...]:
-        return physical_columns(store.schema.columns_of(channel.id))
-
-    def layout_of(asked: StreamRequest, *, is_list: bool, cursor: str | None = None) -> Layout:
-        return Layout(
-            zone=asked.zone,
-            descending=None if asked.is_unordered else asked.descending,
-            has_channel=is_list,
-            with_meta=asked.with_meta,
-            compression=asked.compression,
-            cursor=cursor,
-        )
-
-    def answer(begun: Begun, asked: StreamRequest, headers: dict[str, str] | None = None) -> Response:
-        """A reply that is complete."""
-        assert begun.rest is None
-        fields = head_fields(begun, asked) | (headers or {})
-        return Response(b"".join(begun.first), media_type=asked.format.value, headers=fields)
-
-    def head_fields(begun: Begun, asked: StreamRequest) -> dict[str, str]:
-        return VARY | ({} if begun.coding is None else {"Content-Encoding": begun.coding})
-
-    async def rows_of(
-        snapshot: Snapshot, selection: Selection, window_rows: int | None = None
-    ) -> ChannelRows:
-        """What only the ring has is copied at once, so that a long query does not keep the ring from being used."""
-        rows = await trio.to_thread.run_sync(ChannelRows, snapshot, selection, backend.engine, window_rows)
-        snapshot.let_go_of_ring()
-        return rows
 
     # ---- the newest
 
@@ -122,14 +54,14 @@ def routes(backend: Backend) -> APIRouter:
         assert asked.limit is not None
         selection = selection_of(backend, user, channel, asked, span_of(asked))
         if selection is None:
-            return part_of(channel, asked, columns_of(channel), iter(()))
+            return part_of(backend, channel, asked, columns_of(backend, channel), iter(()))
         found = None
         if not asked.is_per_device:
             found = backend.newest.from_memory(channel, selection, asked.limit)
         if found is None:
             found = await newest_in_files(channel, selection, asked.limit, is_per_device=asked.is_per_device)
         columns, table = found
-        return part_of(channel, asked, columns, iter([table]))
+        return part_of(backend, channel, asked, columns, iter([table]))
 
     async def newest_in_files(
         channel: Channel, selection: Selection, limit: int, *, is_per_device: bool
@@ -137,7 +69,7 @@ def routes(backend: Backend) -> APIRouter:
         async with backend.queries:
             below_seq = store.ring.durable
             with store.snapshot(channel, selection.start_us, selection.end_us) as snapshot:
-                fresh = await rows_of(snapshot, selection)
+                fresh = await rows_of(backend, snapshot, selection)
                 if is_per_device:
                     table = await trio.to_thread.run_sync(
                         newest_of_each, snapshot, fresh, backend.engine, limit
@@ -194,14 +126,14 @@ def routes(backend: Backend) -> APIRouter:
                 parts = []
                 for channel, selection, snapshot in zip(channels, selections, snapshots, strict=True):
                     tables: Iterator[pa.Table] = iter(())
-                    columns = columns_of(channel)
+                    columns = columns_of(backend, channel)
                     if snapshot is not None and selection is not None:
                         columns = snapshot.columns
                         tables = windowed(
-                            await rows_of(snapshot, selection), backend.engine.ahead,
+                            await rows_of(backend, snapshot, selection), backend.engine.ahead,
                             descending=asked.descending, windows_ahead=WINDOWS_AHEAD.get(asked.format, 1),
                         )  # fmt: skip
-                    parts.append(part_of(channel, asked, columns, tables))
+                    parts.append(part_of(backend, channel, asked, columns, tables))
                 pieces = pieces_of(asked.format, parts, layout_of(asked, is_list=is_list), is_list=is_list)
                 begun = await trio.to_thread.run_sync(begin, pieces, asked.coding)
             except BaseException:
@@ -211,7 +143,7 @@ def routes(backend: Backend) -> APIRouter:
             close()
             return answer(begun, asked)
         return StreamedReply(
-            begun.first, begun.rest, asked.format.value, head_fields(begun, asked), backend.queries, close
+            begun.first, begun.rest, asked.format.value, head_fields(begun), backend.queries, close
         )
 
     async def page(
@@ -233,15 +165,14 @@ def routes(backend: Backend) -> APIRouter:
                     snapshot = stack.enter_context(
                         store.snapshot(channel, selection.start_us, selection.end_us)
                     )
-                    found.append(await rows_of(snapshot, selection, window_rows(limit)))
+                    found.append(await rows_of(backend, snapshot, selection, window_rows(limit)))
                 made = await trio.to_thread.run_sync(
                     lambda: read_page(cursor, len(channels), found.__getitem__, limit, descending=descending)
                 )
         following = None if made.following is None else made.following.text()
         touched = sorted(made.tables) or [cursor.part]
         parts = [
-            part_of(
-                channels[i], asked, columns_of(channels[i]),
+            part_of(backend, channels[i], asked, columns_of(backend, channels[i]),
                 iter([made.tables[i]] if i in made.tables else []),
             )
             for i in touched
@@ -256,23 +187,6 @@ def routes(backend: Backend) -> APIRouter:
             headers = {"X-NEXT-CURSOR": following, "Link": f'<{target}>; rel="next"'}
         return answer(begun, asked, headers)
 
-    # ---- aggregates
-
-    async def aggregate(channel: Channel, user: User, asked: StreamRequest) -> dict[str, Any]:
-        (wanted,) = asked.aggregates
-        result: list[dict[str, Any]] = []
-        selection = selection_of(backend, user, channel, asked, span_of(asked))
-        if selection is not None:
-            async with backend.queries:
-                with store.snapshot(channel, selection.start_us, selection.end_us) as snapshot:
-                    rows = await rows_of(snapshot, selection)
-                    found = await trio.to_thread.run_sync(
-                        aggregate_rows, rows, backend.engine, snapshot.published, wanted
-                    )
-            if found.partials:
-                result.append({"_id": None, "value": found.value()})
-        return {**head_of(channel, asked), "aggr_type": wanted, "result": result}
-
     # ---- routes
 
     async def read(request: Request, user: User, numbers: Sequence[str] | None, number: str) -> Response:
@@ -280,16 +194,17 @@ def routes(backend: Backend) -> APIRouter:
         channels = [channel_of(backend, user, each) for each in (numbers or [number])]
         asked = parse_request(request, user, backend.page_rows_max)
         began, _ = backend.now()
-        if asked.aggregates:
+        if asked.aggregate is not None:
             kind = "aggregate"
-            results = [await aggregate(channel, user, asked) for channel in channels]
-            response = reply(results if is_list else results[0])
+            response = await aggregates(backend, channels, user, asked, is_list=is_list)
         elif asked.end_us is None:
             kind = "newest"
             response = await newest(channels, user, asked, is_list=is_list)
         else:
             kind = "range"
-            if asked.limit is not None:
+            if asked.points is not None:
+                response = await points(backend, channels, user, asked, is_list=is_list)
+            elif asked.limit is not None:
                 response = await page(request, channels, user, asked, is_list=is_list)
             else:
                 response = await entries(channels, user, asked, is_list=is_list)

@@ -157,7 +157,7 @@ def test_an_end_is_needed_and_times_must_be_readable(ask: Any) -> None:
 
 
 def test_an_unknown_aggregate_is_refused(ask: Any) -> None:
-    for wrong in ("median", "avg,sum", "1"):
+    for wrong in ("median", "avg,mean", "1"):
         assert token(ask(X_AGGREGATE=wrong, X_ENDTIME=ALWAYS)) == (400, "BAD_AGGREGATE")
 
 
@@ -213,3 +213,20 @@ def test_nothing_is_lost_by_publishing_or_a_crash(daemon: Daemon) -> None:
         assert call(daemon, "GET", PATH, X_ENDTIME=ALWAYS, X_AGGREGATE="sum") == sums
         assert call(daemon, "GET", PATH, X_ENDTIME="last", X_PAGELIMIT="4") == newest
         daemon.restart()
+
+
+# ---- beyond the contract
+
+
+def test_buckets_groups_and_points_of_a_running_daemon(daemon: Daemon) -> None:
+    status, reply = call(
+        daemon,
+        "GET",
+        f"{PATH}?end=2999-01-01&aggregate=count,max&interval=1d&by=tag&streams=temp,psi&fill=null",
+    )
+    assert status == 200
+    assert {row["tag"] for row in reply["result"]} <= {None, "north"}
+    largest = [row["value"]["temp"]["max"] for row in reply["result"] if row["tag"] is None]
+    assert max(number for number in largest if number is not None) == 61.5
+    status, reply = call(daemon, "GET", f"{PATH}?end=2999-01-01&points=10&method=minmax")
+    assert [entry["value"] for entry in reply["stream"]] == [{"temp": 61.5, "psi": 12}, {"temp": 60.5}, 7]

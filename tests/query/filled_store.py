@@ -36,6 +36,8 @@ EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 # Nobody serves them here: SQL is tested with a daemon.
 SQL = SqlOptions(1, 1 << 28, 1 << 28, 1_000, 1 << 20, 1, 1, 0, without_jail=False)
 PAGE_ROWS_MAX: Final = 1_000
+BUCKETS_MAX: Final = 20_000
+EXACT_VALUES_MAX: Final = 1_000_000
 MIB: Final = 1 << 20
 
 
@@ -136,6 +138,8 @@ class FilledStore:
             render_metrics=lambda: b"",
             queries=trio.CapacityLimiter(2),
             page_rows_max=PAGE_ROWS_MAX,
+            buckets_max=BUCKETS_MAX,
+            exact_values_max=EXACT_VALUES_MAX,
             counts=QueryCounts(),
             sessions=self.clients,
             publisher=self.clients,

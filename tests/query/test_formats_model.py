@@ -445,7 +445,7 @@ def test_descriptions_are_told(house: FilledStore) -> None:
     "query",
     [
         "format=xml", "zone=Mars/Base", "zone=../etc/passwd", "compression=gzip&format=arrow", "compression=zstd",
-        "sort=none&limit=3", "per=tag", "per=device", "cursor=x&sort=none", "channel=1", "format=csv&aggregate=avg",
+        "sort=none&limit=3", "per=tag", "per=device", "cursor=x&sort=none", "channel=1", "format=xml&aggregate=avg",
         "interval=1h", "limit=0", "aggregate=avg&cursor=x", "tag=a%0Ab",
     ],
 )  # fmt: skip

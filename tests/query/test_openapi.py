@@ -16,7 +16,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from query.app import make_app
 from query.errors import MEANINGS, TOKENS
 from query.http.errors import TOKENS as SERVER_TOKENS
-from query.stream_request import NOT_YET, PARAMETERS
+from query.stream_request import PARAMETERS
 from tests.described import Document
 from tests.query.filled_store import FilledStore
 
@@ -159,10 +159,8 @@ def test_every_token_that_a_service_names_is_described_for_it(service: str, docu
 
 def test_every_parameter_of_the_stream_service_is_described(document: dict[str, Any]) -> None:
     found = {(each["in"], each["name"]) for each in document["paths"]["/v2/stream"]["get"]["parameters"]}
-    wanted = {("query", name) for name in PARAMETERS if name not in NOT_YET}
-    wanted |= {
-        ("header", field.upper()) for name, field in PARAMETERS.items() if field and name not in NOT_YET
-    }
+    wanted = {("query", name) for name in PARAMETERS}
+    wanted |= {("header", field.upper()) for name, field in PARAMETERS.items() if field}
     assert wanted <= found
 
 
