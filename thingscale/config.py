@@ -163,6 +163,9 @@ MQTT_LISTENERS: Final = ("server.mqtt", "server.mqtts", "server.ws", "server.wss
 FURTHER_LISTENERS: Final = ("server.mqtts", "server.ws", "server.wss", "server.https")
 TLS_LISTENERS: Final = ("server.mqtts", "server.wss", "server.https")
 
+# In the environment beside settings: what commands speak to, and as whom (docs/cli.md).
+COMMAND_VARIABLES: Final = ("THINGSCALE_URL", "THINGSCALE_TOKEN", "THINGSCALE_ADMIN_TOKEN")
+
 BY_PATH: Final = {setting.path: setting for setting in SETTINGS}
 
 
@@ -200,7 +203,7 @@ def load(
         for path, value in _read(file).items():
             values[path], origins[path] = value, str(file)
     for name, text in sorted((os.environ if environment is None else environment).items()):
-        if name.startswith("THINGSCALE_"):
+        if name.startswith("THINGSCALE_") and name not in COMMAND_VARIABLES:
             setting = next((setting for setting in SETTINGS if setting.variable == name), None)
             if setting is None:
                 raise ConfigError(f"{name}: no such setting")

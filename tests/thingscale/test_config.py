@@ -238,3 +238,10 @@ def test_a_list_is_one_of_texts_and_has_commas_in_the_environment(tmp_path: Path
         file.write_text(f"[mqtt]\nwebsocket_origins = {wrong}\n")
         with pytest.raises(ConfigError, match=r"^mqtt\.websocket_origins: expected "):
             load(file, {}, {})
+
+
+@pytest.mark.parametrize("name", ["THINGSCALE_URL", "THINGSCALE_TOKEN", "THINGSCALE_ADMIN_TOKEN"])
+def test_what_commands_speak_to_is_no_setting_and_no_mistake(name: str) -> None:
+    assert load(environment={name: "x"}).values == load(environment={}).values
+    with pytest.raises(ConfigError):
+        load(environment={f"{name}X": "x"})

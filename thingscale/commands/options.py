@@ -14,11 +14,22 @@ from thingscale.config import Config, ConfigError, load
 Data = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Data directory [default: ./data].")]
 File = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="TOML file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
 def fail(message: object, code: int = 1) -> NoReturn:
     print(f"thingscale: {message}", file=sys.stderr)
     raise typer.Exit(code)
+
+
+def sure(question: str, *, yes: bool) -> None:
+    """What cannot be undone is asked for on a terminal, and needs ``--yes`` elsewhere."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        fail(f"{question} Say --yes.", 2)
+    if not typer.confirm(question, err=True):
+        fail("nothing was done")
 
 
 def configuration(file: Path | None, data: Path | None, **flags: Any) -> Config:

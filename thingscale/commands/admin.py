@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.table import Table
 
 from storage.registry import AdminToken, FieldError, LimitError, RegistryBusyError, UnknownError
-from thingscale.commands import AsJson, Data, File, configuration, fail, open_registry
+from thingscale.commands.options import AsJson, Data, File, configuration, fail, open_registry
 
-admin_app = typer.Typer(no_args_is_help=True, help="Admins of this daemon.")
+app = typer.Typer(no_args_is_help=True, help="Admins of this daemon.")
 token_app = typer.Typer(no_args_is_help=True, help="Tokens for /v2/admin.")
-admin_app.add_typer(token_app, name="token")
+app.add_typer(token_app, name="token")
 
 
 def told(token: AdminToken) -> dict[str, object]:
