@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYX := $(wildcard */*.pyx */*.pxd */*/*.pyx */*/*.pxd)
 
-.PHONY: run test check lint build bench crash crash-broker model fuzz clean
+.PHONY: run test check lint build bench crash crash-broker crash-write model fuzz clean
 
 run: build ## build what is needed and start the daemon on ./data
 	@$(BIN)/thingscale serve
@@ -27,6 +27,9 @@ bench: build ## ingest and the broker beside mosquitto and others: tables and JS
 
 crash: build ## 200 trials of kill -9 under load
 	$(BIN)/python -m tests.crash.trial --trials 200
+
+crash-write: build ## 200 trials of kill -9 with writes over REST that have a key and are sent again
+	$(BIN)/python -m tests.crash.write_trial --trials 200
 
 crash-broker: build ## 200 trials of kill -9 with MQTT sessions: publishers and subscribers go on with theirs
 	$(BIN)/python -m tests.crash.broker_trial --trials 200

@@ -42,25 +42,34 @@ class Durability:
     ) -> int | Refusal:
         """The reading's seq once it is durable, or why it was refused. Waits while ring and batch are full."""
         while True:
-            now_s, now_us = self._now()
-            answer = self._journal.append(now_us, kind, device, channel, tag, payload)
+            answer = self._journal.append(self._now()[1], kind, device, channel, tag, payload)
             if answer != FULL:
                 break
-            self._reactor.kick(now_s, now_us)
-            await self._room.wait()
+            await self.room()
         if answer < 0:
             return Refusal(-answer)
-        durable = trio.Event()
-        self._waiting.append((answer, durable))
-        self._reactor.kick(now_s, now_us)
-        await durable.wait()
+        await self.until(answer)
         return answer
+
+    async def room(self) -> None:
+        """Return when ring or batch may have room."""
+        room = self._room
+        self._reactor.kick(*self._now())
+        await room.wait()
+
+    async def until(self, seq: int) -> None:
+        """Return when this row, which was appended just now, is durable."""
+        durable = trio.Event()
+        self._waiting.append((seq, durable))
+        self._reactor.kick(*self._now())
+        await durable.wait()
 
     async def settled(self) -> None:
         """Return when everything that is in the journal now is durable, notes included."""
         for _ in range(self._journal.out + (not self._journal.is_empty())):
+            completed = self._completed
             self._reactor.kick(*self._now())
-            await self._completed.wait()
+            await completed.wait()
 
     def on_durable(self, next_seq: int) -> None:
         """Everything before next_seq is durable, and a batch has room again."""

@@ -26,6 +26,7 @@ from query.services import (
     docs,
     event,
     health,
+    live,
     publish,
     session,
     sql,
@@ -33,7 +34,9 @@ from query.services import (
     stream_description,
     user,
     v1,
+    write,
 )
+from query.services.live import IS_HEAD
 from storage.disk import DiskFullError
 from storage.registry import RegistryBusyError
 
@@ -45,6 +48,8 @@ SERVICES: Final = (
     stream_description,
     event,
     stream,
+    write,
+    live,
     sql,
     publish,
     session,
@@ -65,7 +70,7 @@ class Leniency:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
         if scope["method"] == "HEAD":
-            scope = {**scope, "method": "GET"}
+            scope = {**scope, "method": "GET", IS_HEAD: True}
         if len(path) > 1 and path.endswith("/"):
             scope = {
                 **scope,
@@ -97,7 +102,7 @@ def make_app(backend: Backend) -> ASGIApp:
 
 async def on_api_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)
-    response = reply({"error": error.token, "detail": error.detail}, error.status)
+    response = reply({"error": error.token, "detail": error.detail, **error.more}, error.status)
     response.headers.update(error.headers)
     if error.status == 401:
         response.headers["www-authenticate"] = (

@@ -96,10 +96,18 @@ class Newest:
             _, oldest = self._kept.popitem(last=False)
             self._kept_bytes -= oldest.table.nbytes
 
-    def from_files(self, snapshot: Snapshot, rows: ChannelRows, count: int) -> pa.Table:
-        """The newest rows of a snapshot, whose rows in the ring are in ``rows``, in order of arrival. In a worker."""
+    def from_files(self, snapshot: Snapshot, rows: ChannelRows, count: int, after_seq: int = -1) -> pa.Table:
+        """The newest rows of a snapshot, in order of arrival. In a worker.
+
+        Args:
+            snapshot: what there is.
+            rows: has its rows in the ring.
+            count: so many, or all.
+            after_seq: files with nothing behind it are not opened; what they have may be missing.
+        """
         selection = rows.selection
         files: list[PublishedFile | HotSegment] = [*snapshot.published, *snapshot.hot]
+        files = [file for file in files if file.next_seq > after_seq + 1]
         files.sort(key=lambda file: file.next_seq)
         found = newest_of(rows.in_ring(selection), count)
         step = 1

@@ -40,6 +40,7 @@ TAGS: Final[Mapping[str, str]] = {
     "Channel": "Time series, their tags and names.",
     "Event": "What somebody wants to be told of.",
     "Stream": "The datapoints of channels.",
+    "Live": "Datapoints as they become durable.",
     "SQL": "One SELECT over the account's channels.",
     "Publish": "Messages for devices.",
     "Session": "The MQTT clients that are connected.",
@@ -297,7 +298,7 @@ def _complete(operation: dict[str, Any]) -> None:
             pace = {name: {"$ref": f"#/components/headers/{name}"} for name in PACE_HEADERS}
             response["headers"] = {**response.get("headers", {}), **pace}
     for status in SERVER_ALONE:
-        responses[str(status)] = {"$ref": f"#/components/responses/{STATUS_NAME.format(status)}"}
+        responses.setdefault(str(status), {"$ref": f"#/components/responses/{STATUS_NAME.format(status)}"})
     operation["parameters"] = _unique(operation.get("parameters", []))
 
 

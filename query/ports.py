@@ -1,10 +1,10 @@
 """What the REST side needs of the daemon around it; the front door passes it in."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
@@ -12,6 +12,10 @@ from query.engine import Engine
 from query.newest import Newest
 from query.sql.workers import SqlWorkers
 from storage.store import Store
+from storage.writes import Entry, WriteOutcome
+
+if TYPE_CHECKING:  # the hub makes events as replies are made, and those know the backend
+    from query.live import Hub
 
 
 class QueryCounts:
@@ -22,10 +26,16 @@ class QueryCounts:
         self.seconds = dict.fromkeys(self.queries, 0.0)
 
         self.sql: Counter[str] = Counter(answered=0)  # by outcome: answered, or the token of the refusal
+        self.rows_written = self.writes_repeated = 0
+        self.rows_refused: Counter[str] = Counter()  # by token
 
     def add(self, kind: str, seconds: float) -> None:
         self.queries[kind] += 1
         self.seconds[kind] += seconds
+
+    def refuse_rows(self, token: str, rows: int) -> None:
+        """Rows of a write that were not stored; of a body that could not be read it is one."""
+        self.rows_refused[token] += rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +95,40 @@ class Publisher(Protocol):
         """Publish, not retained; True when it is durable for the sessions that it is queued for, False without room."""
 
 
+class Writer(Protocol):
+    """The way of people's datapoints into the log."""
+
+    async def write(
+        self, user_id: str, channel: int, entries: Sequence[Entry], key: str | None, digest: bytes
+    ) -> WriteOutcome:
+        """Store rows of a channel (registry id), at least one; returns when they are durable, or why they are not.
+
+        Args:
+            user_id: whose channel it is.
+            channel: registry id.
+            entries: the rows.
+            key: with the same key and digest the same rows are stored once; None: every write is new.
+            digest: of all that decides what is stored.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class WriteLimits:
+    """What may be written.
+
+    Attributes:
+        rows_max: of one request.
+        bytes_max: of one request's body, and of its values when they are decompressed.
+        bodies_bytes_max: bodies of all requests together.
+        future_s: how far ahead of the clock a row's time may be.
+    """
+
+    rows_max: int
+    bytes_max: int
+    bodies_bytes_max: int
+    future_s: float
+
+
 @dataclass(frozen=True, slots=True)
 class Backend:
     """Everything a service may use. The main thread's, except where an attribute says otherwise.
@@ -108,6 +152,9 @@ class Backend:
         sessions: the connected MQTT clients.
         publisher: messages for devices.
         sql: the processes that run SQL.
+        writer: stores what people write.
+        write_limits: how much of it.
+        live: what viewers see.
     """
 
     store: Store
@@ -128,3 +175,6 @@ class Backend:
     sessions: Sessions
     publisher: Publisher
     sql: SqlWorkers
+    writer: Writer
+    write_limits: WriteLimits
+    live: "Hub"

@@ -114,3 +114,10 @@ def begin_whole(pieces: Iterator[Piece], coding: str | None) -> Begun:
     if coding is None or len(whole) < CODED_BYTES_MIN:
         return Begun([whole], None, None)
     return Begun([b"".join(compressed(iter([whole]), coding))], None, coding)
+
+
+async def cancel_when_gone(receive: Receive, scope: trio.CancelScope) -> None:
+    """A client that goes away takes what was done for it along."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    scope.cancel()

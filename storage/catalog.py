@@ -38,7 +38,6 @@ from storage.schema import Column, Tag
 from storage.sqlite import open_database, transaction
 
 NAME: Final = "catalog.sqlite3"
-FORMAT: Final = 1  # PRAGMA user_version
 
 SCHEMA: Final = """
 CREATE TABLE cursor (lsn INTEGER NOT NULL, seq INTEGER NOT NULL) STRICT;
@@ -159,7 +158,7 @@ class Catalog:
         self._disk = disk
         self._lock = threading.Lock()
         self._path = directory / NAME
-        self._database = open_database(self._path, SCHEMA, FORMAT, CatalogFormatError)
+        self._database = open_database(self._path, (SCHEMA,), CatalogFormatError)
         self._covers: dict[str, HotCover] = {}
         self._published: dict[int, PublishedCover] = {}
         self._channels: dict[int, ChannelStatistics] = {}

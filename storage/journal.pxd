@@ -15,6 +15,13 @@ cdef struct Filling:
     int64_t first_seq
 
 
+cdef struct Totals:
+    # What some rows need at most, together.
+    uint64_t cells
+    uint64_t text_bytes
+    uint64_t entry_bytes
+
+
 cdef class Journal:
     cdef readonly Ring ring
     cdef readonly Schema schema
@@ -30,6 +37,7 @@ cdef class Journal:
 
     cdef int64_t append_bytes(self, int64_t at_us, int kind, uint32_t device, uint32_t channel, const uint8_t* tag,
                               uint32_t tag_bytes, const uint8_t* payload, uint32_t payload_bytes) except? -2000
+    cdef tuple check(self, uint32_t channel, rows, set streams, set tags, Totals* totals)
     cdef bint has_room(self, uint32_t payload_bytes) noexcept
     cpdef bint has_room_for(self, uint32_t bytes) noexcept
     cpdef bint is_empty(self) noexcept

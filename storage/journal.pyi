@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from storage.ring import Ring
@@ -44,6 +45,9 @@ class Passengers(NamedTuple):
     states: list[State]
     notes: list[bytes]
 
+# Time (µs UTC), registry id of the device (0: none), tag (empty: none), payload.
+_Row = tuple[int, int, bytes, bytes]
+
 FULL: int  # append's answer when ring or batch has no room: stop reading, try again later
 
 class Journal:
@@ -58,6 +62,21 @@ class Journal:
         Returns the row's seq (>= 0; for STATE and NOTE the seq of the next row), or ``-Refusal``, or ``FULL``.
         Nothing is changed unless a seq is returned. Of a NOTE device and channel are 0 and the tag is empty, and
         payload_bytes_max is no limit. Raises ValueError for a note that no batch can hold.
+        """
+    def check_rows(
+        self, channel: int, rows: Sequence[_Row], streams: set[object], tags: set[object]
+    ) -> tuple[int, int]:
+        """Whether rows of a channel would be stored, all of them, as far as limits go; nothing is changed.
+
+        ``streams`` and ``tags`` gather what is new: of many rows some can be checked at a time, with the same sets.
+
+        Returns (0, how many), or (``-Refusal``, the index of the first row that is not good).
+        """
+    def append_rows(self, channel: int, rows: Sequence[_Row], at_us: int, note: bytes) -> tuple[int, int]:
+        """Store JSON payloads of one channel and, in the same batch, a note (none if it is empty): all or nothing.
+
+        Returns (the last row's seq, how many), (``-Refusal``, the index of the first row that is not good), or
+        (``FULL``, 0) while ring or batch have no room for all of them.
         """
     @property
     def out(self) -> bool:

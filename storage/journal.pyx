@@ -42,6 +42,7 @@ assert (TOO_LARGE, TOO_MANY_STREAMS, TAG_INVALID, TOO_MANY_TAGS) == (
 
 FULL = FULL_ANSWER
 
+cdef int PAYLOAD_JSON = PayloadKind.JSON
 cdef int PAYLOAD_STATE = PayloadKind.STATE
 cdef int PAYLOAD_NOTE = PayloadKind.NOTE
 cdef uint32_t NO_LIMIT = 0xFFFFFFFF
@@ -257,6 +258,68 @@ cdef class Journal:
         """Decode into the ring and append the log entry: the seq, ``-Refusal`` or FULL."""
         return self.append_bytes(at_us, kind, device, channel, &tag[0] if len(tag) else NULL, <uint32_t>len(tag),
                                  &payload[0] if len(payload) else NULL, <uint32_t>len(payload))
+
+    def check_rows(self, uint32_t channel, rows, set streams, set tags):
+        """Whether payloads and tags of these rows are good together; see the stub."""
+        cdef Totals totals
+        return self.check(channel, rows, streams, tags, &totals)
+
+    def append_rows(self, uint32_t channel, rows, int64_t at_us, const uint8_t[::1] note):
+        """All of these rows and a note, or nothing; see the stub."""
+        cdef Filling* batch = &self.buffers[self.filling]
+        cdef Totals totals
+        cdef int64_t answer
+        cdef bytes tag, payload
+        answer, index = self.check(channel, rows, set(), set(), &totals)
+        if answer < 0:
+            return answer, index
+        if len(note):
+            totals.entry_bytes += ENTRY_BYTES + <uint64_t>len(note)
+        if (batch.used + totals.entry_bytes > self.batch_bytes_max
+                or not self.ring.make_room_for(len(rows), <int64_t>totals.cells, <int64_t>totals.text_bytes)):
+            return FULL_ANSWER, 0
+        answer = self.ring.written
+        for row_at_us, device, tag, payload in rows:
+            answer = self.append_bytes(row_at_us, PAYLOAD_JSON, device, channel,
+                                       <const uint8_t*><const char*>tag, <uint32_t>len(tag),
+                                       <const uint8_t*><const char*>payload, <uint32_t>len(payload))
+            assert answer >= 0      # it was checked, and there is room
+        if len(note):
+            assert self.append_bytes(at_us, PAYLOAD_NOTE, 0, 0, NULL, 0, &note[0], <uint32_t>len(note)) >= 0
+        return answer, len(rows)
+
+    cdef tuple check(self, uint32_t channel, rows, set streams, set tags, Totals* totals):
+        """(0, rows) and what they will need at most, or (``-Refusal``, the row's index). Nothing changes."""
+        cdef bytes tag, payload
+        cdef uint32_t i
+        cdef int refusal
+        cdef Member* member
+        cdef Space space
+        totals.cells = totals.text_bytes = totals.entry_bytes = 0
+        for index, (_, _, tag, payload) in enumerate(rows):
+            if <uint64_t>len(payload) > self.payload_bytes_max:
+                return -TOO_LARGE, index
+            if <uint64_t>len(tag) > self.tag_bytes_max:
+                return -TAG_INVALID, index
+            refusal = self.decoder.decode(PAYLOAD_JSON, <const uint8_t*><const char*>payload, <uint32_t>len(payload))
+            if refusal:
+                return -refusal, index
+            if len(tag) and self.schema.find(channel, TAG, <const char*>tag, <uint32_t>len(tag)) < 0:
+                tags.add(tag)
+                if self.schema.tags_in(channel) + <uint64_t>len(tags) > self.tags_max:
+                    return -TOO_MANY_TAGS, index
+            space = LITERAL if self.decoder.literal else STREAM
+            for i in range(self.decoder.count):
+                member = &self.decoder.members[i]
+                if self.schema.find(channel, space, member.name, member.name_bytes) < 0:
+                    streams.add((space, <bytes>member.name[:member.name_bytes]))
+                if member.kind == TEXT or member.kind == JSON:
+                    totals.text_bytes += member.text_bytes
+            if streams and self.schema.streams_in(channel) + <uint64_t>len(streams) > self.streams_max:
+                return -TOO_MANY_STREAMS, index
+            totals.cells += self.decoder.count
+            totals.entry_bytes += ENTRY_BYTES + <uint64_t>len(tag) + <uint64_t>len(payload)
+        return 0, len(rows)
 
     def take_batch(self):
         """Close the filling batch; None when it is empty or the other one is still out."""

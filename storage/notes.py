@@ -1,4 +1,4 @@
-"""Notes: what the MQTT broker must not forget, as numbered operations in the log.
+"""Notes: what the MQTT broker and the writers must not forget, as numbered operations in the log.
 
 A note is one change of one thing: a session opened, a message was queued, an acknowledgement came. It goes into the
 same batch as the readings (PayloadKind.NOTE), so what was noted is durable when the batch is; behind that it is applied
@@ -171,6 +171,26 @@ class UserForgotten(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=
     user_id: str
 
 
+class Written(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=16):
+    """How far a write over REST has come that has a key; a later one of the same key replaces it.
+
+    Attributes:
+        channel: registry id.
+        digest: of what was sent: the same key with another body is a mistake.
+        stored: its first rows are durable, from the beginning; this many.
+        rows: how many it has.
+        at_us: when it was first received; rows without a time of their own have this one.
+    """
+
+    user_id: str
+    channel: int
+    key: str
+    digest: bytes
+    stored: int
+    rows: int
+    at_us: int
+
+
 DeliveryNote = Queued | Sent | Received | Done
 SessionNote = (
     SessionOpened
@@ -183,7 +203,7 @@ SessionNote = (
     | WillSet
     | WillCleared
 )
-UserNote = Retained | UserForgotten
+UserNote = Retained | UserForgotten | Written
 Note = DeliveryNote | SessionNote | UserNote
 
 _ENCODER: Final = msgspec.msgpack.Encoder()

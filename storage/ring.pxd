@@ -19,6 +19,7 @@ cdef class Ring:
     cdef int next_pin
 
     cdef bint make_room(self, uint32_t cells, uint32_t text_bytes) noexcept
+    cdef bint make_room_for(self, int64_t rows, int64_t cells, int64_t text_bytes) noexcept
     cdef int64_t begin(self, uint32_t channel) except -1
     cdef uint64_t put_text(self, const char* data, uint32_t length) noexcept
     cdef void put_cell(self, uint32_t column, uint64_t value, bint is_text) noexcept

@@ -84,19 +84,23 @@ cdef class Ring:
     # ---- the journal's side. An index that was masked is within its array, whose length is the mask plus one, so that
     # its bounds are not checked again.
 
-    @cython.boundscheck(False)      # masked
     cdef bint make_room(self, uint32_t cells, uint32_t text_bytes) noexcept:
         """Let go of the oldest unprotected rows until a row of this size fits; False when it cannot."""
+        return self.make_room_for(1, cells, text_bytes)
+
+    @cython.boundscheck(False)      # masked
+    cdef bint make_room_for(self, int64_t rows, int64_t cells, int64_t text_bytes) noexcept:
+        """The same for some rows with so many cells and bytes together; then there is room for each in its turn."""
         cdef int64_t text_end = self.text_written + text_bytes
         cdef int64_t index
-        if cells > self.cells_mask + 1 or 2 * <int64_t>text_bytes > self.text_mask + 1:
+        if rows > self.rows_mask + 1 or cells > self.cells_mask + 1 or 2 * text_bytes > self.text_mask + 1:
             return False
         # In the worst case every byte before a wrap is skipped once.
         if (self.text_written & self.text_mask) + text_bytes > self.text_mask + 1:
             text_end += text_bytes
         while self.oldest < self.written:
             index = self.oldest & self.rows_mask
-            if (self.written - self.oldest <= self.rows_mask
+            if (self.written + rows - 1 - self.oldest <= self.rows_mask
                     and self.cells_written + cells - self.first_cell[index] <= self.cells_mask + 1
                     and text_end - self.first_text[index] <= self.text_mask + 1):
                 return True
@@ -224,19 +228,21 @@ cdef class Ring:
     def channel_range(self, int64_t first, int64_t last):
         """Seqs in [first, last) ordered by (channel, at, seq)."""
         assert self.oldest <= first <= last <= self.written
-        cdef int64_t rows = last - first, seq, index, place, total = 0, newest = 0
+        cdef int64_t rows = last - first, seq, index, place, total = 0, i, begin, end
         cdef uint32_t channel
-        cdef bint in_time = True
         order_out = np.empty(rows, np.int64)
         cdef int64_t[::1] order = order_out
         # Where each channel's rows begin; channels are registry ids, hence small and dense.
         cdef int64_t[::1] start = np.zeros(self.heads_size, np.int64)
+        cdef int64_t[::1] newest = np.full(self.heads_size, np.iinfo(np.int64).min)
+        cdef bint in_time = True
         with nogil:
             for seq in range(first, last):
                 index = seq & self.rows_mask
-                start[self.channel[index]] += 1
-                in_time = in_time and self.at_us[index] >= newest
-                newest = self.at_us[index]
+                channel = self.channel[index]
+                start[channel] += 1
+                in_time = in_time and self.at_us[index] >= newest[channel]
+                newest[channel] = self.at_us[index]
             for channel in range(<uint32_t>start.shape[0]):
                 place = start[channel]
                 start[channel] = total
@@ -247,9 +253,18 @@ cdef class Ring:
                 start[channel] += 1
         if in_time:
             return order_out
-        # The clock was set back meanwhile.
-        at = order_out & self.rows_mask
-        return order_out[np.lexsort((np.asarray(self.at_us)[at], np.asarray(self.channel)[at]))]
+        # Somebody gave rows times of their own, or the clock was set back: only those channels are sorted.
+        begin = 0
+        while begin < rows:
+            channel = self.channel[order[begin] & self.rows_mask]
+            end = start[channel]
+            for i in range(begin + 1, end):
+                if self.at_us[order[i] & self.rows_mask] < self.at_us[order[i - 1] & self.rows_mask]:
+                    part = order_out[begin:end]
+                    part[:] = part[np.argsort(np.asarray(self.at_us)[part & self.rows_mask], kind="stable")]
+                    break
+            begin = end
+        return order_out
 
     def block(self, int64_t[::1] seqs):
         """Copy those rows, in that order. Every seq must be in [oldest, written)."""

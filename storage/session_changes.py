@@ -32,6 +32,7 @@ from storage.notes import (
     UserForgotten,
     WillCleared,
     WillSet,
+    Written,
 )
 
 
@@ -63,6 +64,7 @@ class SessionChanges:
         opened, closed: the last word about a session; closing comes after opening.
         subscriptions, inbound, wills: by session; None or False: gone.
         retained: by user and topic; None: gone.
+        written: the last word about a write, by (user, channel, key).
         fresh: messages that are new, by id.
         progress, done: deliveries that may be in the tables, by (message, session).
         session_max, message_max: the highest ids met, 0 for none.
@@ -79,6 +81,7 @@ class SessionChanges:
         self.inbound: dict[int, dict[int, bool]] = {}
         self.wills: dict[int, WillSet | None] = {}
         self.retained: dict[str, dict[bytes, Message | None]] = {}
+        self.written: dict[tuple[str, int, str], Written] = {}
         self.fresh: dict[int, Fresh] = {}
         self.progress: dict[tuple[int, int], Progress] = {}
         self.done: set[tuple[int, int]] = set()
@@ -101,6 +104,8 @@ class SessionChanges:
                 self.progress[message, session] = Progress(None if before is None else before.packet_id, True)
             case Retained(user_id, topic, content):
                 self.retained.setdefault(user_id, {})[topic] = content
+            case Written(user_id, channel, key):
+                self.written[user_id, channel, key] = note
             case UserForgotten(user_id):
                 self._forget(number, user_id)
             case _:
@@ -179,6 +184,7 @@ class SessionChanges:
         for session in opened + older:
             self._end(number, session)
         self.retained.pop(user_id, None)
+        self.written = {key: note for key, note in self.written.items() if note.user_id != user_id}
         self.forgotten.add(user_id)
 
     # ---- what is to be written

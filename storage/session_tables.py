@@ -34,6 +34,15 @@ CREATE TABLE inbound (
 CREATE TABLE will (session INTEGER PRIMARY KEY, {CONTENT}, delay_s INTEGER NOT NULL) STRICT;
 CREATE TABLE retained (user_id TEXT NOT NULL, place BLOB NOT NULL, {CONTENT}, PRIMARY KEY (user_id, place)) STRICT;
 """
+WRITTEN: Final = """
+CREATE TABLE written (
+    user_id TEXT NOT NULL, channel INTEGER NOT NULL, key TEXT NOT NULL, digest BLOB NOT NULL, stored INTEGER NOT NULL,
+    rows INTEGER NOT NULL, at_us INTEGER NOT NULL, PRIMARY KEY (user_id, channel, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX written_at ON written (at_us);
+"""
+# What makes a file of format n one of format n + 1; the first one makes an empty file one of format 1.
+STEPS: Final = (SCHEMA, WRITTEN)
 OF_SESSION: Final = ("delivery", "subscription", "inbound", "will", "session")  # tables with its rows
 
 
@@ -65,9 +74,19 @@ def write(database: sqlite3.Connection, changes: SessionChanges) -> None:
         )
     for table in OF_SESSION:
         database.executemany(f"DELETE FROM {table} WHERE session = ?", ended)
-    database.executemany("DELETE FROM retained WHERE user_id = ?", ((user,) for user in changes.forgotten))
+    for table in ("retained", "written"):
+        database.executemany(
+            f"DELETE FROM {table} WHERE user_id = ?", ((user,) for user in changes.forgotten)
+        )
     _write_sessions(database, changes)
     _write_deliveries(database, changes)
+    database.executemany(
+        "INSERT OR REPLACE INTO written VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            (note.user_id, note.channel, note.key, note.digest, note.stored, note.rows, note.at_us)
+            for note in changes.written.values()
+        ),
+    )
     database.executemany(
         "DELETE FROM message WHERE message = ?1 AND NOT EXISTS (SELECT 1 FROM delivery WHERE message = ?1)",
         ((message,) for message in touched),

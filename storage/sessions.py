@@ -1,4 +1,4 @@
-"""The session store: what the MQTT broker must find again, in one SQLite file that only the daemon writes.
+"""The session store: what broker and writers must find again, in one SQLite file that only the daemon writes.
 
 Notes come in the order of the log, some time after they became durable there, and are written behind: nobody waits for
 this file. One list is one synced transaction, in which the table ``applied`` moves to the list's highest number. A list
@@ -12,14 +12,12 @@ The file is readable by its owner only, because payloads stand in it. docs/forma
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, NamedTuple, Self
+from typing import NamedTuple, Self
 
-from storage.notes import Message, decode_note
+from storage.notes import Message, Written, decode_note
 from storage.session_changes import SessionChanges
-from storage.session_tables import SCHEMA, message_of, write
+from storage.session_tables import STEPS, message_of, write
 from storage.sqlite import open_database, transaction
-
-FORMAT: Final = 1  # PRAGMA user_version
 
 
 class SessionsFormatError(Exception):
@@ -106,7 +104,7 @@ class SessionStore:
         """Use ``SessionStore.open``."""
         self._path = path
         path.touch(0o600)
-        self._database = open_database(path, SCHEMA, FORMAT, SessionsFormatError)
+        self._database = open_database(path, STEPS, SessionsFormatError)
         self._applied = self._session_max = self._message_max = 0
         self._users: dict[int, str] = {}  # of each session
         self._notes = self._commits = 0
@@ -170,7 +168,26 @@ class SessionStore:
         self._notes += count
         self._commits += 1
 
+    def forget_written(self, before_us: int) -> None:
+        """Writes that were first received before then. Raises DiskFullError: nothing has changed."""
+        old = self._database.execute("SELECT 1 FROM written WHERE at_us < ? LIMIT 1", (before_us,)).fetchone()
+        if old is not None:
+            with transaction(self._database, self._path) as database:
+                database.execute("DELETE FROM written WHERE at_us < ?", (before_us,))
+
     # ---- out
+
+    def written(self, user_id: str, channel: int, key: str) -> Written | None:
+        """What is known of a write."""
+        row = self._database.execute(
+            "SELECT digest, stored, rows, at_us FROM written WHERE user_id = ? AND channel = ? AND key = ?",
+            (user_id, channel, key),
+        ).fetchone()
+        return None if row is None else Written(user_id, channel, key, *row)
+
+    def written_counts(self) -> dict[str, int]:
+        """How many writes are known of each user."""
+        return dict(self._database.execute("SELECT user_id, count(*) FROM written GROUP BY user_id"))
 
     def load(self) -> SavedBroker:
         """Everything, for the broker's memory."""

@@ -29,6 +29,7 @@ from storage.sessions import SessionStore
 from storage.snapshot import Snapshot
 from storage.wal import Wal, WalOptions, read_log_id
 from storage.wide import physical_columns
+from storage.writes import Ledger
 
 # Rows copied out of the ring in one go: about 1 ms during which nobody else runs.
 SLICE_ROWS: Final = 8_192
@@ -48,6 +49,7 @@ class StoreOptions:
     registry: RegistryLimits
     limits: Limits
     wal: WalOptions
+    write_keys_us: int = 86_400_000_000
 
 
 class Store:
@@ -56,6 +58,7 @@ class Store:
     Attributes:
         registry: users, devices, channels.
         sessions: the broker's sessions, messages and retained messages.
+        writes: what was written over REST under which key.
         catalog: the files.
         schema, ring, journal: the newest rows and what their numbers mean.
         wal: the log, ready to be written.
@@ -71,6 +74,7 @@ class Store:
         # The worker's own connection: SQLite's belong to one thread at a time.
         self._names = Registry(data / "registry.sqlite3", options.registry)
         self.sessions = SessionStore.open(data / "sessions.sqlite3")
+        self.writes: Ledger
         self.catalog = Catalog.open(data, self._disk)
         self.schema = Schema()
         self.schema.load(self.catalog.columns(), self.catalog.tags())
@@ -109,7 +113,8 @@ class Store:
                 store.wal, store.journal, store.catalog.cursor.lsn, store._seal_while_recovering, store._keep
             )
             store.flush_states()
-            store.flush_notes()
+            store._apply_notes()
+            store.writes = Ledger(store.sessions, options.write_keys_us)
         except BaseException:
             store.close()
             raise
@@ -117,12 +122,12 @@ class Store:
 
     def _seal_while_recovering(self, lsn: int, seq: int) -> None:
         self.flush_states()  # the cursor passes their records
-        self.flush_notes()
+        self._apply_notes()
         self.apply(self.seal(Cursor(lsn, seq)))
 
     def _keep(self, passengers: Passengers) -> None:
         if len(self.notes) > NOTES_MAX:
-            self.flush_notes()  # of earlier records only: this one may be the last one, see storage/recovery.py
+            self._apply_notes()  # of earlier records only: this one may be the last one, see storage/recovery.py
         self.states += passengers.states
         self.notes += passengers.notes
 
@@ -148,6 +153,10 @@ class Store:
 
     def flush_notes(self) -> None:
         """Apply the notes that became durable to the session store. Raises DiskFullError: they are kept."""
+        self._apply_notes()
+        self.writes.on_applied(self.ring.durable)
+
+    def _apply_notes(self) -> None:
         if self.notes:
             self.sessions.apply(self.notes)
             self.notes = []
@@ -203,7 +212,9 @@ class Store:
     # ---- names, in any thread
 
     def device_name(self, device: int) -> str:
-        """The device_id of a registry id."""
+        """The device_id of a registry id; "" for 0, which is no device."""
+        if device == 0:
+            return ""
         if device not in self._device_names:
             self._device_names[device] = self._names.device_name(device)
         return self._device_names[device]

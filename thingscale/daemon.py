@@ -33,9 +33,11 @@ from ingest.pace import RateLimiter
 from ingest.reactor import Reactor
 from ingest.refusals import REASONS, http_replies
 from ingest.transports import Stacked, TlsTransport, Transport, WebSocketTransport
+from ingest.writer import Writer
 from query.engine import Engine
 from query.http.options import HttpOptions
 from query.http.server import HttpServer
+from query.live import Hub
 from query.ports import QueryCounts
 from query.sql.workers import SqlWorkers
 from storage.commit import CommitFailedError, Completed, GroupCommit
@@ -58,9 +60,11 @@ from thingscale.settings import (
     broker_options,
     client_limits,
     engine_options,
+    live_options,
     reactor_options,
     sql_options,
     store_options,
+    writer_options,
 )
 from thingscale.tls import certificates
 
@@ -150,6 +154,10 @@ class Daemon:
         self.reactor.set_puback_tails(puback_tails(REASONS))
         self.broker.load(saved, self.token_of, now()[1])
         self.durability = Durability(store.journal, self.reactor, now)
+        self.writer = Writer(
+            store.journal, notebook, self.durability, store.writes, now, writer_options(config)
+        )
+        self.live = Hub(store, live_options(config))
         self.reactor.set_on_completed(self.on_completed)
         self.connector = Connector(
             admission, self.durability, self.count_post, now, config["limits.payload_bytes_max"]
@@ -173,6 +181,7 @@ class Daemon:
             self.housekeeping,
             trio.CapacityLimiter(config["query.concurrent_max"]),
             QueryCounts(),
+            self.live,
         )
         mqtt_clients = Clients(
             self.broker,
@@ -191,6 +200,8 @@ class Daemon:
             mqtt_clients,
             mqtt_clients,
             self.sql,
+            self.writer,
+            self.live,
         )
         self.http = HttpServer(
             self.dispatch,
@@ -242,6 +253,7 @@ class Daemon:
 
     def on_completed(self, completed: Completed) -> None:
         self.durability.on_durable(completed.next_seq)
+        self.live.on_durable()
         self.store.states += completed.states
         if len(self.store.states) > self._states_max:
             self.store.states = newest_states(self.store.states)
@@ -324,6 +336,7 @@ class Daemon:
                 services.start_soon(run_ticks, self.reactor, now, self.on_tick)
                 services.start_soon(self.housekeeping.run)
                 services.start_soon(self.sql.serve)
+                services.start_soon(self.live.run)
                 await services.start(self.http.run)
                 await services.start(
                     run_control, self.config.data, {"publish": self.housekeeping.publish_now}
@@ -347,6 +360,7 @@ class Daemon:
                     break
                 self.is_ready = False
                 self.reactor.stop_listening()
+                self.live.close()
                 await self.http.drain(DRAIN_S)
                 if not await drain(self.reactor, self.is_idle, DRAIN_S):
                     log.warning("some replies could not be sent within %s s", DRAIN_S)

@@ -198,6 +198,7 @@ class Housekeeping:
                 store.flush_notes()
                 if self._audit_us:
                     store.registry.forget_audit(now()[1] - self._audit_us)
+                store.writes.forget_old(now()[1])
                 if not store.wal.spares and not is_rush:
                     await trio.to_thread.run_sync(store.wal.prepare_spare)
             except (DiskFullError, RegistryBusyError) as error:

@@ -15,6 +15,7 @@ from ingest.mqtt.broker import Broker
 from ingest.mqtt.door import MqttDoor
 from ingest.reactor import Reactor
 from query.http.server import HttpStatistics
+from query.live import Hub
 from query.ports import QueryCounts
 from storage.commit import BUCKETS_S, GroupCommit
 from storage.store import Store
@@ -87,6 +88,10 @@ METRICS: Final = (
     ("thingscale_files", "gauge", "Parquet files", ("kind",)),
     ("thingscale_file_bytes", "gauge", "bytes in Parquet files", ("kind",)),
     ("thingscale_published_rows", "gauge", "readings in published files", ()),
+    ("thingscale_live_viewers", "gauge", "live viewers now", ()),
+    ("thingscale_live_events", "counter", "datapoints that were made into events for live viewers", ()),
+    ("thingscale_live_lagged", "counter", "live viewers that were too slow", ()),
+    ("thingscale_writes_repeated", "counter", "writes whose Idempotency-Key had been stored before", ()),
     ("thingscale_queries", "counter", "queries of the Stream service", ("kind",)),
     ("thingscale_query_seconds", "counter", "time until their answers began", ("kind",)),
     ("thingscale_sql_queries", "counter", "queries in SQL, by outcome", ("outcome",)),
@@ -107,19 +112,26 @@ class Metrics:
     housekeeping: Housekeeping
     queries: trio.CapacityLimiter
     query_counts: QueryCounts
+    live: Hub
 
     def take(self) -> dict[str, list[Sample]]:
         """All samples, in the main thread."""
         store, reactor = self.store, self.reactor.statistics()
         door, broker, http = self.door.statistics(), self.broker.statistics(), self.http()
         ring, files = store.ring.statistics(), store.catalog.statistics()
-        commits = self.commits.statistics()
+        commits, live = self.commits.statistics(), self.live.statistics()
         refused = {
             ("mqtt", reason): count for reason, count in reactor.mqtt_refusals.items()
-        } | {("http", reason): count for reason, count in reactor.http_refusals.items()}  # fmt: skip
+        } | {("http", reason): count for reason, count in reactor.http_refusals.items()} | {
+            ("rest", reason): count for reason, count in self.query_counts.rows_refused.items()
+        }  # fmt: skip
         unsealed = store.ring.durable - store.ring.sealed
         return {
-            "thingscale_readings_stored": [(("mqtt",), reactor.mqtt_stored), (("http",), reactor.http_stored)],
+            "thingscale_readings_stored": [
+                (("mqtt",), reactor.mqtt_stored),
+                (("http",), reactor.http_stored),
+                (("rest",), self.query_counts.rows_written),
+            ],
             "thingscale_readings_refused": list(refused.items()),
             "thingscale_received_bytes": [((), reactor.bytes_received)],
             "thingscale_sent_bytes": [((), reactor.bytes_sent)],
@@ -179,6 +191,10 @@ class Metrics:
             "thingscale_files": [(("hot",), files.hot_files), (("published",), files.published_files)],
             "thingscale_file_bytes": [(("hot",), files.hot_bytes), (("published",), files.published_bytes)],
             "thingscale_published_rows": [((), files.published_rows)],
+            "thingscale_live_viewers": [((), live.viewers)],
+            "thingscale_live_events": [((), live.events)],
+            "thingscale_live_lagged": [((), live.lagged)],
+            "thingscale_writes_repeated": [((), self.query_counts.writes_repeated)],
             "thingscale_queries": [((kind,), count) for kind, count in self.query_counts.queries.items()],
             "thingscale_query_seconds": [
                 ((kind,), seconds) for kind, seconds in self.query_counts.seconds.items()

@@ -8,8 +8,9 @@ from starlette.types import ASGIApp
 from ingest.pace import RateLimiter
 from query.app import make_app as make_rest_app
 from query.engine import Engine
+from query.live import Hub
 from query.newest import Newest
-from query.ports import Backend, Publisher, Sessions
+from query.ports import Backend, Publisher, Sessions, WriteLimits, Writer
 from query.sql.workers import SqlWorkers
 from storage.store import Store
 from thingscale.clocks import now
@@ -27,6 +28,8 @@ def make_app(
     sessions: Sessions,
     publisher: Publisher,
     sql: SqlWorkers,
+    writer: Writer,
+    live: Hub,
 ) -> ASGIApp:
     """The REST application of this daemon."""
     return make_rest_app(
@@ -49,5 +52,13 @@ def make_app(
             sessions=sessions,
             publisher=publisher,
             sql=sql,
+            writer=writer,
+            live=live,
+            write_limits=WriteLimits(
+                rows_max=config["limits.write_rows_max"],
+                bytes_max=config["limits.http_body_bytes_max"],
+                bodies_bytes_max=config["limits.write_bodies_bytes_max"],
+                future_s=config["limits.write_future_s"],
+            ),
         )
     )

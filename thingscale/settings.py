@@ -4,7 +4,9 @@ from typing import Final
 
 from ingest.mqtt.options import BrokerOptions, Topics, WhenFull
 from ingest.reactor import Options as ReactorOptions
+from ingest.writer import WriterOptions
 from query.engine import EngineOptions
+from query.live import LiveOptions
 from query.sql.workers import SqlOptions
 from storage.journal import Limits
 from storage.store import StoreOptions
@@ -68,6 +70,25 @@ def sql_options(config: Config) -> SqlOptions:
     )
 
 
+def writer_options(config: Config) -> WriterOptions:
+    """A batch's worth is half a batch, so that one that has begun to fill has room, and no more than the ring takes."""
+    return WriterOptions(
+        batch_bytes=min(
+            config["storage.batch_bytes_max"] // 2,
+            config["storage.ring_text_bytes"] // 4,
+            config["storage.ring_cells"],
+            config["storage.ring_rows"] * 8,
+        ),
+        wait_s=config["limits.write_wait_s"],
+        keys_per_user_max=config["limits.write_keys_per_user_max"],
+    )
+
+
+def live_options(config: Config) -> LiveOptions:
+    names = ("viewers_max", "viewers_per_user_max", "buffer_bytes_max", "resume_rows_max", "heartbeat_s")
+    return LiveOptions(**{name: config[f"live.{name}"] for name in names})
+
+
 def engine_options(config: Config) -> EngineOptions:
     return EngineOptions(
         config["query.threads"], config["query.memory_bytes_max"], config.data.absolute() / "spill"
@@ -92,4 +113,5 @@ def store_options(config: Config) -> StoreOptions:
         registry=registry_limits(config),
         limits=limits,
         wal=wal,
+        write_keys_us=int(config["limits.write_keys_s"] * 1e6),
     )

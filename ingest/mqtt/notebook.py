@@ -52,6 +52,22 @@ class Notebook:
             self._overflow.popleft()
         return True
 
+    def append_with(self, append: Callable[[int], tuple[int, int]]) -> tuple[int, int]:
+        """Let somebody else append rows and one note in one step; the number is the note's.
+
+        Args:
+            append: gives what Journal.append_rows gives.
+
+        Returns:
+            Its answer; FULL while notes wait, which must not be overtaken.
+        """
+        if self.is_waiting:
+            return FULL, 0
+        answer = append(self._next_number)
+        if answer[0] >= 0:
+            self._next_number += 1
+        return answer
+
     def when_there_is_room(self, size: int, action: Callable[[int], None], at_us: int) -> None:
         """Do it now, or as soon as the batch has room; actions keep their order."""
         self._put_off.append((size, action))

@@ -51,6 +51,9 @@ UNWATCHED_S = 1.0
 # Where the HTTP port speaks WebSocket.
 UPGRADE_PATH = b"/mqtt"
 
+# The one kind of response that has no end of its own (WHATWG HTML, 9.2).
+EVENT_STREAM = b"text/event-stream; charset=utf-8"
+
 CONTINUE = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
 # Our states in which the application may still be listened to.
 _ANSWERING = (h11.IDLE, h11.SEND_RESPONSE, h11.SEND_BODY)
@@ -115,6 +118,7 @@ class Connection:
         self._has_sent = False  # something of the response in hand has left
         self._failure: ProtocolError | None = None  # what to answer instead of the application
         self._is_bodiless = False  # HEAD, 204, 304: what the application sends stays here
+        self._is_endless = False  # a stream of events: who has ended the own side does not wait for its end
         self._is_gone = False
         self._has_left = False  # somebody else has the socket
         self._ended_at_s = 0.0
@@ -189,6 +193,8 @@ class Connection:
         except OSError:
             return True
         self._ended_at_s = self._ended_at_s or now_s
+        if self._is_endless:
+            return True
         return not self._has_sent and now_s - self._ended_at_s > self._options.half_closed_s
 
     # ---- requests
@@ -249,6 +255,7 @@ class Connection:
         self._body_waited_s = 0.0
         self._home.counts.requests += 1
         self._ended_at_s = 0.0
+        self._is_endless = False
         self._protocol.receive_data(head.canonical())
         event = self._protocol.next_event()
         assert type(event) is h11.Request, "h11 disagrees with the strict reader"
@@ -390,7 +397,8 @@ class Connection:
         """Read ahead what the client pipelines, until it resets, or a write or the sweep finds it gone."""
         while not self._intake.is_ended and self._intake.buffered < AHEAD_BYTES_MAX:
             await self._read()
-        await self._gone.wait()
+        if not (self._is_endless and self._intake.is_ended):
+            await self._gone.wait()
 
     async def _send(self, message: Message) -> None:
         """ASGI send. After a failure of the request what the application says is not heard."""
@@ -427,6 +435,7 @@ class Connection:
         is_head = self._head.method == b"HEAD"
         self._is_bodiless = is_head or status in (204, 304)
         fields = [*start.get("headers", ()), *self._home.dates.now()]
+        self._is_endless = more and (b"content-type", EVENT_STREAM) in fields
         if (
             not more
             and (body or not self._is_bodiless)

@@ -11,6 +11,7 @@ from query.errors import ApiError
 from query.models import sql as about
 from query.models.sql import PARAMETERS_MAX, SQL_BYTES_MAX
 from query.ports import Backend
+from query.replies import cancel_when_gone
 from query.requests import object_of, user_of
 from query.sql.answers import FORMATS
 from query.sql.views import directory_of, views_of
@@ -119,13 +120,6 @@ class SqlReply(Response):
             async for chunk in chunks:
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
-
-
-async def cancel_when_gone(receive: Receive, scope: trio.CancelScope) -> None:
-    """A client that goes away takes its query with it."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    scope.cancel()
 
 
 def routes(backend: Backend) -> APIRouter:

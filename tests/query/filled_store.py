@@ -16,11 +16,15 @@ from zoneinfo import ZoneInfo
 
 import trio
 
+from ingest.durability import Durability
+from ingest.mqtt.notebook import Notebook
 from ingest.pace import RateLimiter
+from ingest.writer import Writer, WriterOptions
 from query.app import make_app
 from query.engine import Engine, EngineOptions
+from query.live import Hub, LiveOptions
 from query.newest import Newest
-from query.ports import Backend, QueryCounts
+from query.ports import Backend, QueryCounts, WriteLimits
 from query.sql.workers import SqlOptions, SqlWorkers
 from storage.catalog import Cursor
 from storage.cover import DAY_US
@@ -39,6 +43,12 @@ PAGE_ROWS_MAX: Final = 1_000
 BUCKETS_MAX: Final = 20_000
 EXACT_VALUES_MAX: Final = 1_000_000
 MIB: Final = 1 << 20
+LIVE: Final = LiveOptions(
+    viewers_max=20, viewers_per_user_max=10, buffer_bytes_max=20_000, resume_rows_max=60, heartbeat_s=15.0
+)
+WRITE_BATCH_BYTES: Final = 2_000
+WRITE_ROWS_MAX: Final = 500
+WRITE_FUTURE_S: Final = 86_400.0
 
 
 def options(ring_rows: int) -> StoreOptions:
@@ -69,7 +79,7 @@ class Reading:
             "_id": f"{second & 0xFFFFFFFF:08x}{self.seq:016x}",
             "tag": self.tag,
             "value": plain(self.value),
-            "at": local.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "at": local.isoformat()[:22] + local.isoformat()[23:25],
         }
 
 
@@ -90,7 +100,7 @@ def plain(value: Any) -> Any:
 
 def moment(at_us: int) -> str:
     """A time for a header, to the microsecond."""
-    return (EPOCH + datetime.timedelta(microseconds=at_us)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return f"{(EPOCH + datetime.timedelta(microseconds=at_us)).isoformat()[:19]}.{at_us % 1_000_000:06}Z"
 
 
 class FilledStore:
@@ -104,6 +114,7 @@ class FilledStore:
     def __init__(self, data: Path, devices: Sequence[str], ring_rows: int = 256) -> None:
         data.mkdir()
         self._data = data
+        self.now_us = 0
         self._options = options(ring_rows)
         self.clients = FakeClients()
         self._open()
@@ -124,13 +135,14 @@ class FilledStore:
 
     def _open(self) -> None:
         self.store = Store.open(self._data, self._options)
+        self.durability = Durability(self.store.journal, self, lambda: (0.0, self.now_us))
         self._engine = Engine(EngineOptions(1, 256 * MIB, self._data / "spill"))
         self.backend = Backend(
             store=self.store,
             engine=self._engine,
             newest=Newest(self.store, self._engine),
             data=self._data,
-            now=lambda: (0.0, 0),
+            now=lambda: (0.0, self.now_us),
             limiter=RateLimiter(0),
             storage_bytes_max=0,
             on_registry_change=lambda: None,
@@ -144,6 +156,18 @@ class FilledStore:
             sessions=self.clients,
             publisher=self.clients,
             sql=SqlWorkers(SQL),
+            writer=Writer(
+                self.store.journal,
+                Notebook(self.store.journal, MIB // 4, self.store.sessions.load().next_number),
+                self.durability,
+                self.store.writes,
+                lambda: (0.0, self.now_us),
+                WriterOptions(
+                    min(WRITE_BATCH_BYTES, 8 * self._options.ring_rows), wait_s=2.0, keys_per_user_max=50
+                ),
+            ),
+            write_limits=WriteLimits(WRITE_ROWS_MAX, MIB, 4 * MIB, WRITE_FUTURE_S),
+            live=Hub(self.store, LIVE),
         )
         self.app = make_app(self.backend)
 
@@ -196,10 +220,19 @@ class FilledStore:
             store.wal.make_room()
             placement = store.wal.place(batch)
             assert os.pwrite(placement.file.fileno(), placement.data, placement.offset) == len(placement.data)
-            store.journal.release(batch)
+            store.notes += store.journal.release(batch).notes
+        self.durability.on_durable(store.ring.durable)
+
+    def kick(self, now_s: float, now_us: int) -> None:
+        """As the reactor; what has no room finds some."""
+        self.commit()
+        if self.store.ring.durable - self.store.ring.sealed > self._options.ring_rows // 2:
+            self.seal()
+            self.durability.on_room()
 
     def seal(self) -> None:
         self.commit()
+        self.store.flush_notes()
         store = self.store
         store.apply(store.seal(Cursor(store.wal.next_lsn - 1, store.ring.durable)))
 
@@ -216,7 +249,8 @@ class FilledStore:
 
     def send(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
         """Status and JSON of any request."""
-        return trio.run(self._send, method, path, "", headers, json.dumps(body).encode())
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return trio.run(self._send, method, path, "", headers, data)
 
     def stream(self, **headers: str) -> dict[str, Any]:
         status, reply = self.get("/v2/stream/1", **headers)

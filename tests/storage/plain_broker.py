@@ -20,6 +20,7 @@ from storage.notes import (
     UserForgotten,
     WillCleared,
     WillSet,
+    Written,
 )
 from storage.sessions import SavedBroker, SavedDelivery, SavedRetained, SavedSession, SavedSubscription
 
@@ -37,6 +38,7 @@ class PlainBroker:
     inbound: set[tuple[int, int]] = field(default_factory=set)
     wills: dict[int, tuple[Message, int]] = field(default_factory=dict)
     retained: dict[tuple[str, bytes], Message] = field(default_factory=dict)
+    written: dict[tuple[str, int, str], Written] = field(default_factory=dict)
 
     def take(self, number: int, note: Note) -> None:  # noqa: C901
         self.number = number
@@ -89,7 +91,10 @@ class PlainBroker:
                     self.wills[session] = content, delay_s
             case WillCleared(session):
                 self.wills.pop(session, None)
+            case Written(user, channel, key):
+                self.written[user, channel, key] = note
             case UserForgotten(user):
+                self.written = {key: each for key, each in self.written.items() if key[0] != user}
                 for session in [each.session for each in self.sessions.values() if each.user_id == user]:
                     self.end(session)
                 self.retained = {key: content for key, content in self.retained.items() if key[0] != user}

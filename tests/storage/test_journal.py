@@ -5,7 +5,7 @@ import struct
 
 import numpy as np
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -94,6 +94,75 @@ def test_a_refused_payload_leaves_no_trace() -> None:
     assert journal.take_batch() is None
     assert append(journal, b'{"a":1,"b":2}') == 0
     assert append(journal, b'{"a":1,"c":2}') == -Refusal.TOO_MANY_STREAMS
+
+
+def test_rows_and_a_note_are_appended_together_or_not_at_all() -> None:
+    journal = open_journal(rows=8, limits=Limits(streams_per_channel_max=2, tags_per_channel_max=1))
+    good = [(5, 0, b"t", b'{"a":1}'), (3, 7, b"", b'{"b":"x"}')]
+    for bad, refusal in (
+        ((1, 0, b"", b"{"), Refusal.BAD_JSON_FORMAT),
+        ((1, 0, b"", b'{"c":1}'), Refusal.TOO_MANY_STREAMS),
+        ((1, 0, b"u", b"{}"), Refusal.TOO_MANY_TAGS),
+        ((1, 0, b"t" * 129, b"{}"), Refusal.TAG_INVALID),
+        ((1, 0, b"", b"1" * 65_537), Refusal.PAYLOAD_TOO_LARGE),
+    ):
+        assert journal.append_rows(1, [*good, bad], 9, b"note") == (-refusal, 2)
+        assert journal.check_rows(1, [*good, bad], set(), set()) == (-refusal, 2)
+    assert (journal.schema.column_count, journal.schema.tag_count, journal.ring.written) == (0, 0, 0)
+    assert journal.is_empty()
+    assert journal.check_rows(1, good, set(), set()) == (0, 2)
+    assert journal.append_rows(1, good, 9, b"note") == (1, 2)
+    batch = journal.take_batch()
+    assert batch is not None
+    assert (batch.first_seq, batch.next_seq, batch.entries) == (0, 2, 3)
+    assert journal.release(batch).notes == [b"note"]
+    block = journal.ring.block(np.array([0, 1]))
+    assert values(block, journal.schema) == [{"a": 1.0}, {"b": "x"}]
+    assert (block.at_us.tolist(), block.device.tolist(), block.tag.tolist()) == ([5, 3], [0, 7], [1, 0])
+    assert journal.append_rows(1, [good[0]] * 7, 9, b"") == (FULL, 0)  # the ring has 8 rows, 2 are not sealed
+    assert journal.append_rows(1, [good[0]] * 6, 9, b"") == (7, 6)
+
+
+def test_what_is_new_is_counted_over_all_rows_that_are_checked_with_the_same_sets() -> None:
+    journal = open_journal(limits=Limits(streams_per_channel_max=2, tags_per_channel_max=2))
+    streams: set[object] = set()
+    tags: set[object] = set()
+    for name in (b"a", b"b", b"a"):
+        assert journal.check_rows(1, [(1, 0, name, b'{"%b":1}' % name)], streams, tags) == (0, 1)
+    assert journal.check_rows(1, [(1, 0, b"", b"{}"), (1, 0, b"", b"3")], streams, tags) == (
+        -Refusal.TOO_MANY_STREAMS, 1,
+    )  # fmt: skip
+    assert journal.check_rows(1, [(1, 0, b"c", b"{}")], set(), tags) == (-Refusal.TOO_MANY_TAGS, 0)
+
+
+@settings(max_examples=200)
+@given(
+    sizes=st.lists(st.lists(st.integers(0, 40), min_size=1, max_size=6), max_size=40), data=st.data()
+)  # fmt: skip
+def test_where_rows_have_room_together_each_has_room_in_its_turn(
+    sizes: list[list[int]], data: st.DataObject
+) -> None:
+    """Texts of any lengths wrap in the ring; an assertion of append_rows is what can fail."""
+    journal = open_journal(rows=16, cells=32, text=256)
+    for run in sizes:
+        rows = [(1, 0, b"", json.dumps({"s": "x" * size, "n": 1}).encode()) for size in run]
+        answer, _ = journal.append_rows(1, rows, 1, b"")
+        assert answer in (FULL, journal.ring.written - 1)
+        batch = journal.take_batch()
+        if batch is not None:
+            journal.release(batch)
+        if answer == FULL or data.draw(st.booleans()):
+            journal.ring.mark_sealed(journal.ring.durable)
+
+
+@settings(max_examples=100)
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(-5, 5)), max_size=60))
+def test_a_channels_rows_are_ordered_by_time_however_they_came(sent: list[tuple[int, int]]) -> None:
+    journal = open_journal(rows=64)
+    for channel, at_us in sent:
+        append(journal, b"1", at_us=at_us, channel=channel)
+    wanted = sorted(range(len(sent)), key=lambda seq: (*sent[seq], seq))
+    assert journal.ring.channel_range(0, len(sent)).tolist() == wanted
 
 
 def test_a_channel_has_a_bounded_number_of_tags() -> None:

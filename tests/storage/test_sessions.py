@@ -1,5 +1,6 @@
 """The session store against a plain model: any notes in any portions, again after a crash, and on a full disk."""
 
+import contextlib
 import os
 import sqlite3
 import stat
@@ -33,6 +34,7 @@ from storage.notes import (
     UserForgotten,
     WillCleared,
     WillSet,
+    Written,
     encode_note,
 )
 from storage.session_changes import SessionChanges
@@ -106,6 +108,7 @@ NOTES = st.one_of(
     st.builds(WillSet, SESSIONS, MESSAGES, st.integers(0, 60)),
     st.builds(WillCleared, SESSIONS),
     st.builds(UserForgotten, USERS),
+    st.builds(Written, USERS, SESSIONS, st.sampled_from("ab"), BYTES, IDS, IDS, TIMES),
 )
 FIRST = st.permutations([SessionOpened(i, f"U00000{i % 2 + 1}", b"c", 60, 5, 1) for i in (1, 2, 3)])
 STEPS = st.lists(st.tuples(st.integers(1, 20), FLAGS, st.integers(0, 30)), max_size=6)
@@ -172,12 +175,34 @@ def test_any_notes_in_any_portions_are_found_again_each_of_them_once(
                 store.close()
                 store = SessionStore.open(path)
             assert store.load() == model.saved()
+            assert {key: store.written(*key) for key in model.written} == model.written
+            assert rows(path, "written") == len(model.written)
             assert rows(path, "message") == len({message for message, _ in model.deliveries})
             assert store.statistics().sessions == len(model.sessions)
         store.close()
 
 
 # ---- single sentences
+
+
+def test_a_file_of_format_1_is_upgraded_with_all_that_is_in_it(store: SessionStore, path: Path) -> None:
+    store.apply(numbered(OPENED, Retained("U000001", b"a/b", MESSAGE)))
+    before = store.load()
+    store.close()
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.executescript("DROP TABLE written; PRAGMA user_version = 1;")
+    again = SessionStore.open(path)
+    assert again.load() == before
+    written = Written("U000001", 3, "key", b"digest", 5, 9, 7)
+    again.apply(numbered(written, first=3))
+    assert again.written("U000001", 3, "key") == written
+    assert again.written("U000001", 4, "key") is None
+    assert again.written_counts() == {"U000001": 1}
+    again.forget_written(7)
+    assert again.written("U000001", 3, "key") == written
+    again.forget_written(8)
+    assert again.written("U000001", 3, "key") is None
+    again.close()
 
 
 def test_an_empty_store_begins_with_one(store: SessionStore) -> None:
