@@ -27,6 +27,9 @@ PAUSE_S_MIN: Final = 0.005
 PAUSE_S_MAX: Final = 0.1
 PAUSE_S_PER_VIEWER: Final = 0.0001
 
+# Viewers that wake together; devices have their turn before the next ones do.
+WAKE_VIEWERS: Final = 16
+
 # seq, device, tag, event
 Event = tuple[int, str, str, bytes]
 
@@ -74,6 +77,7 @@ class Hub:
         self._viewers: dict[str, int] = {}
         self._seen = 0
         self._wake = trio.Event()
+        self._changed: set[View] = set()  # whose viewers are to be woken
         self._numbers: dict[int, tuple[int, str]] = {}  # number and user of each channel
         self._all_of: dict[str, frozenset[int]] = {}
         self._version = -1
@@ -94,6 +98,12 @@ class Hub:
             await self._wake.wait()
             self._wake = trio.Event()
             self._turn()
+            changed, self._changed = self._changed, set()
+            viewers = [viewer for view in changed for viewer in view.viewers]
+            for first in range(0, len(viewers), WAKE_VIEWERS):
+                for viewer in viewers[first : first + WAKE_VIEWERS]:
+                    viewer.wake()
+                await trio.lowlevel.checkpoint()
             pause_s = PAUSE_S_PER_VIEWER * sum(self._viewers.values())
             await trio.sleep(min(max(pause_s, PAUSE_S_MIN), PAUSE_S_MAX))
 
@@ -101,8 +111,8 @@ class Hub:
         """The daemon stops: no viewer is to delay that."""
         self.is_closed = True
         for view in self._views.values():
-            view.wake()
             for viewer in view.viewers:
+                viewer.wake()
                 if viewer.is_writing:
                     viewer.scope.cancel()
 
@@ -125,6 +135,7 @@ class Hub:
             raise ApiError("TOO_MANY_REQUESTS", words, {"Retry-After": "5"})
         if self._views:
             self._turn()  # so that what others have not seen yet is not new to this one
+            self._wake.set()
         self._seen = self._store.ring.durable
         view = self._views.setdefault(watch, View(watch, options.buffer_bytes_max))
         viewer = Viewer(view, self._seen)
@@ -165,6 +176,7 @@ class Hub:
         if first < ring.oldest:  # the ring was overwritten meanwhile
             for view in self._views.values():
                 view.lose()
+                self._changed.add(view)
             return
         watched: dict[int, list[View]] = {}
         for view in self._views.values():
@@ -181,6 +193,7 @@ class Hub:
             data = shown(parts, view.watch)
             if data:
                 view.add(last, data)
+                self._changed.add(view)
 
     def _events_of(self, channel: int, seqs: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Iterable[Event]:
         """Rows in the ring as events, in order of seq."""

@@ -40,13 +40,11 @@ class View:
     Attributes:
         watch: what is watched.
         viewers: who watches.
-        changed: set, and replaced, when there is something to do for all viewers.
     """
 
     def __init__(self, watch: Watch, bytes_max: int) -> None:
         self.watch = watch
         self.viewers: set[Viewer] = set()
-        self.changed = trio.Event()
         self._bytes_max = bytes_max
         self._chunks: deque[Chunk] = deque()
         self._first = 0  # the number of the oldest chunk
@@ -58,25 +56,19 @@ class View:
         return self._first + len(self._chunks)
 
     def add(self, next_seq: int, data: bytes) -> None:
-        """Events that are new; viewers wake."""
+        """Events that are new; the viewers are to be woken."""
         taken = min((viewer.place for viewer in self.viewers), default=self.end)
         while self._chunks and (self._first < taken or self._bytes + len(data) > self._bytes_max):
             self._bytes -= len(self._chunks.popleft().data)
             self._first += 1
         self._chunks.append(Chunk(next_seq, data))
         self._bytes += len(data)
-        self.wake()
 
     def lose(self) -> None:
-        """Rows went before they could be seen: everybody has lagged."""
+        """Rows went before they could be seen: everybody has lagged, and is to be woken."""
         self._first = self.end + 1
         self._chunks.clear()
         self._bytes = 0
-        self.wake()
-
-    def wake(self) -> None:
-        changed, self.changed = self.changed, trio.Event()
-        changed.set()
 
     def take(self, place: int) -> list[Chunk] | None:
         """The chunks from this place on; None: some of them are gone."""
@@ -93,6 +85,7 @@ class Viewer:
         next_seq: everything below has been taken.
         scope: of the task that writes to the client.
         is_writing: the client has not taken what was written yet.
+        changed: set, and replaced, when there is something to do.
     """
 
     def __init__(self, view: View, next_seq: int) -> None:
@@ -101,6 +94,11 @@ class Viewer:
         self.next_seq = next_seq
         self.scope = trio.CancelScope()
         self.is_writing = False
+        self.changed = trio.Event()
+
+    def wake(self) -> None:
+        changed, self.changed = self.changed, trio.Event()
+        changed.set()
 
     def take(self) -> bytes | None:
         """What is new, at most what a view holds; None: too much was missed."""

@@ -82,7 +82,7 @@ class LiveReply(Response):
             data = await missed(self._backend, hub, self._watch, self._user, self._since, viewer.next_seq)
             await write(data or HEARTBEAT)
         while not hub.is_closed:
-            changed = viewer.view.changed
+            changed = viewer.changed
             taken = viewer.take()
             if taken is None:
                 hub.lagged += 1
