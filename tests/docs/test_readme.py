@@ -29,7 +29,7 @@ def test_the_walk_through_runs_as_printed(tmp_path: Path) -> None:
         tmp_path / "data", THINGSCALE_LIMITS_CONNECTOR_PER_S="1", THINGSCALE_LIMITS_REST_PER_S="20"
     ) as daemon:
         printed = run_blocks(blocks(), daemon, tmp_path)
-    _, made, sent, read, published, heard, health = printed
+    _, made, sent, read, asked, now, published, heard, health = printed
     assert '"channel_name":"Greenhouse"' in made
     assert '"device_id":"north-1"' in made
     assert sent.strip() == "OK"
@@ -41,7 +41,18 @@ def test_the_walk_through_runs_as_printed(tmp_path: Path) -> None:
     assert '"tag":"night"' in night
     assert '"soil":{"moisture":0.31}' in average
     assert '"temp":20.166666666666668' in average
-    assert '"files": 1' in published
+    hourly, in_sql = asked.strip().split("}{")
+    assert '"aggr_type":"avg,max"' in hourly
+    assert '{"avg":21.625,"max":21.75}' in hourly
+    assert '"rows":[["night",17.25],[null,21.75]]' in in_sql
+    (exported,) = tmp_path.glob("greenhouse.csv")
+    assert exported.read_text().count("north-1") == 3
+    first, second, *_ = now.strip().split("}")
+    assert first == second
+    assert '"stored":1' in first
+    assert now.count("event: datapoint") == 1
+    assert '"temp":23.5' in now
+    assert '"files": ' in published
     assert "north-1" in published
     assert heard.strip() == '{"temp": 22.0}'
     assert '{"status":"ready"}' in health
