@@ -16,7 +16,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
 REST = {f"--{name}" for name in OPTIONS}
 # What a section says for all of its commands.
 COMMON = {
-    "device": REST, "channel": REST, "event": REST, "export": REST, "sql": REST, "tail": {"--url", "--token"},
+    "device": REST, "channel": REST, "event": REST, "export": REST, "import": REST, "sql": REST, "tail": {"--url", "--token"},
     "user": {"--data", "--config", "--url", "--token"}, "admin": {"--data", "--config"},
 }  # fmt: skip
 

@@ -209,3 +209,63 @@ def test_a_data_directory_needs_no_address_and_an_address_no_directory(tmp_path:
         "--data is instead of --url and --token"
     )
     assert refused(2, "device", "list", "--user", "U000001") == "--user and --config belong to --data"
+
+
+# ---- import
+
+
+@pytest.mark.parametrize("suffix", ["csv", "ndjson", "arrow", "parquet"])
+def test_what_was_exported_is_imported_once(
+    daemon: Daemon, tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("thingscale.commands.pieces.PIECE_ROWS", 7)
+    channel = 100 + ["csv", "ndjson", "arrow", "parquet"].index(suffix)
+    done("channel", "add", channel)
+    file = tmp_path / f"x.{suffix}"
+    done("export", 3, "-o", file)
+    assert done("import", channel, file) == f"{READINGS} readings\n"
+    assert json.loads(done("import", channel, file, "--json")) == {"channel": channel, "stored": READINGS}
+
+    def exported(number: int) -> list[dict[str, Any]]:
+        rows = [json.loads(line) for line in done("export", number, "--json").splitlines()]
+        return [{key: row[key] for key in ("at", "device", "tag", "value")} for row in rows]
+
+    assert exported(channel) == exported(3)
+    done("import", channel, file, "--again")
+    assert len(exported(channel)) == 2 * READINGS
+
+
+def test_csv_is_divided_between_its_rows_and_not_within_quotation_marks(
+    daemon: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("thingscale.commands.pieces.PIECE_ROWS", 1)
+    done("channel", "add", 110)
+    file = tmp_path / "x.txt"
+    file.write_text('at,a,b\n2024-05-01,"two\nlines, ""so""",\n2024-05-02,,1\n2024-05-03,3,2')
+    assert done("import", 110, file, "--format", "csv", "--device", "pump-7", "--tag", "t") == "3 readings\n"
+    rows = [json.loads(line) for line in done("export", 110, "--json").splitlines()]
+    assert [row["value"] for row in rows] == [{"a": 'two\nlines, "so"'}, {"b": 1}, {"a": 3, "b": 2}]
+    assert {(row["device"], row["tag"]) for row in rows} == {("pump-7", "t")}
+
+
+def test_an_import_that_is_refused_says_how_far_it_came(
+    daemon: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("thingscale.commands.pieces.PIECE_ROWS", 2)
+    done("channel", "add", 111)
+    file = tmp_path / "x.ndjson"
+    file.write_text('{"value":1}\n{"value":2}\n{"value":3,"device":"nobody"}\n')
+    assert refused(1, "import", 111, file).endswith("(after 2 readings that are stored)")
+    file.write_text('{"value":1}\n{"value":2}\n{"value":3}\n')
+    assert done("import", 111, file) == "3 readings\n"
+    values = [json.loads(line)["value"] for line in done("export", 111, "--json").splitlines()]
+    assert values == [1, 2, 3]
+
+
+def test_a_file_that_cannot_be_imported_is_wrong_usage(daemon: Daemon, tmp_path: Path) -> None:
+    file = tmp_path / "x.what"
+    file.write_bytes(b"no table")
+    assert "say with --format" in refused(2, "import", 3, file)
+    for shape in ("arrow", "parquet"):
+        assert refused(2, "import", 3, file, "--format", shape).startswith(str(file))
+    assert "No such file" in refused(1, "import", 3, tmp_path / "nothing.csv")

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
     import pyarrow as pa
+
+PIECE_BYTES: Final = 1 << 18
 
 Ask = Callable[[str], AbstractContextManager[httpx.Response]]
 
@@ -59,6 +61,15 @@ class Answer:
 
     def __iter__(self) -> Iterator[Any]:
         return self.objects()
+
+    def pieces(self, form: str) -> Iterator[bytes]:
+        """The answer in ``json``, ``ndjson``, ``csv``, ``arrow`` or ``parquet``, as it comes in.
+
+        Raises:
+            ThingscaleError: before the first piece.
+        """
+        with self._ask(form) as reply:
+            yield from reply.iter_bytes(PIECE_BYTES)
 
     def to_arrow(self) -> "pa.Table":
         """Raises ThingscaleError."""

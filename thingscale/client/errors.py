@@ -1,6 +1,7 @@
 """What a server refuses, as exceptions: by token, in families; the token and the words are attributes."""
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 
 class ThingscaleError(Exception):
@@ -10,10 +11,12 @@ class ThingscaleError(Exception):
         token: for programs, as in docs/api.md.
         status: of HTTP.
         detail: for a person.
+        body: the whole answer, where it was an object.
     """
 
-    def __init__(self, token: str, status: int, detail: str) -> None:
+    def __init__(self, token: str, status: int, detail: str, body: Mapping[str, Any] | None = None) -> None:
         super().__init__(f"{token}: {detail}")
+        self.body = body or {}
         self.token = token
         self.status = status
         self.detail = detail
@@ -79,9 +82,9 @@ BY_STATUS: Final[dict[int, type[ThingscaleError]]] = {
 }
 
 
-def error_of(token: str, status: int, detail: str) -> ThingscaleError:
+def error_of(token: str, status: int, detail: str, body: Mapping[str, Any] | None = None) -> ThingscaleError:
     """The exception for a refusal."""
     family = BY_TOKEN.get(token) or BY_STATUS.get(status)
     if family is None:
         family = UnavailableError if status >= 500 else BadRequestError
-    return family(token, status, detail)
+    return family(token, status, detail, body)

@@ -39,6 +39,16 @@ class Devices:
     def delete(self, device_id: str) -> None:
         self._transport.json("DELETE", path("device", device_id), is_safe=False)
 
+    def load(
+        self, table: bytes, *, on_existing: str = "error", is_atomic: bool = False
+    ) -> Sequence[dict[str, Any]]:
+        """Register or change the devices of a table in CSV, as in docs/api.md; what became of each of its lines."""
+        asked = {"on_existing": on_existing, "atomic": str(is_atomic).lower()}
+        headers = {"Content-Type": "text/csv"}
+        reply = self._transport.json("POST", "/v2/device", params=asked, content=table, headers=headers)
+        report: Sequence[dict[str, Any]] = reply["devices"]
+        return report
+
 
 class Channels:
     """``client.channels``."""
@@ -72,6 +82,10 @@ class Channels:
         """``label``, ``unit``, ``description``."""
         target = path("channel", number, "stream", stream)
         return cast("shapes.Stream", self._transport.json("PUT", target, json=texts))
+
+    def forget(self, number: int, stream: str) -> None:
+        """Take back what was said of a stream; its data stay."""
+        self._transport.json("DELETE", path("channel", number, "stream", stream), is_safe=False)
 
 
 class Events:
@@ -157,6 +171,12 @@ class Admin:
     def delete(self, user_id: str, *, with_data: bool = False) -> None:
         asked = {"data": "delete" if with_data else "keep"}
         self._transport.json("DELETE", path("admin", "users", user_id), params=asked, is_safe=False)
+
+    def rotate(self, user_id: str, which: str, overlap_s: int = 86_400) -> shapes.Rotated:
+        """A new ``api_token`` or ``device_token`` for somebody."""
+        asked = {"which": which, "overlap_s": overlap_s}
+        target = path("admin", "users", user_id, "token")
+        return cast("shapes.Rotated", self._transport.json("POST", target, json=asked))
 
     def audit(self, user_id: str | None = None, limit: int = 100) -> Iterator[shapes.AuditRow]:
         asked = {"limit": limit} | ({} if user_id is None else {"user": user_id})

@@ -99,10 +99,17 @@ class Client:
             key: the same rows under the same key are stored once; without one it is made up, against lost replies.
             tag, device: of rows that say nothing else.
         """
-        headers = {"Idempotency-Key": key or str(uuid.uuid4()), "Content-Type": "application/x-ndjson"}
+        body = "".join(json.dumps(row, default=_time) + "\n" for row in rows).encode()
+        return self.write_body(channel, body, "application/x-ndjson", key=key, tag=tag, device=device)
+
+    def write_body(
+        self, channel: int, body: bytes, media_type: str, *, key: str | None = None,
+        tag: str | None = None, device: str | None = None,
+    ) -> int:  # fmt: skip
+        """The same with rows as a text or table of some media type, as in docs/api.md."""
+        headers = {"Idempotency-Key": key or str(uuid.uuid4()), "Content-Type": media_type}
         headers |= {} if tag is None else {"X-TAGNAME": tag}
         headers |= {} if device is None else {"X-DEVICEID": device}
-        body = "".join(json.dumps(row, default=_time) + "\n" for row in rows).encode()
         encoded = {name: value.encode() for name, value in headers.items()}
         reply = self._transport.json(
             "POST", path("stream", channel), content=body, headers=encoded, is_safe=True

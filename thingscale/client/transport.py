@@ -106,6 +106,6 @@ class Transport:
 def _error(reply: httpx.Response) -> Exception:
     try:
         value = reply.json()
-        return error_of(str(value["error"]), reply.status_code, str(value["detail"]))
+        return error_of(str(value["error"]), reply.status_code, str(value["detail"]), value)
     except (ValueError, KeyError, TypeError):
         return error_of(f"HTTP_{reply.status_code}", reply.status_code, reply.text[:200])

@@ -4,9 +4,9 @@ from typing import Annotated, Final
 
 import typer
 
+from thingscale.client import Client
 from thingscale.commands.options import AsJson, Yes, fail, sure
 from thingscale.commands.output import print_object, print_objects
-from thingscale.commands.rest import Rest, step
 from thingscale.commands.server import rest_command
 
 app = typer.Typer(no_args_is_help=True, help="Channels: where readings are kept.")
@@ -27,72 +27,68 @@ Stream = Annotated[str, typer.Argument(metavar="STREAM")]
 
 @rest_command(app, "list")
 def list_channels(
-    rest: Rest,
+    client: Client,
     tags: Annotated[bool, typer.Option("--tags", help="With a row for each tag.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """All channels."""
-    found = rest.call("GET", "/v2/channel", headers={"X-WITHTAG": "true"} if tags else {})
+    found = client.channels.list(with_tags=tags)
     print_objects(found, TAG_COLUMNS if tags else COLUMNS, as_json=as_json)
 
 
 @rest_command(app, "show")
 def show_channel(
-    rest: Rest,
+    client: Client,
     channel: Number,
-    tags: Annotated[bool, typer.Option("--tags", help="With a row for each tag.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """One channel."""
-    found = rest.call("GET", f"/v2/channel/{channel}", headers={"X-WITHTAG": "true"} if tags else {})
-    print_objects(found, TAG_COLUMNS if tags else COLUMNS, as_json=as_json)
+    print_object(client.channels.get(channel), as_json=as_json)
 
 
 @rest_command(app, "add")
 def add_channel(
-    rest: Rest,
+    client: Client,
     channel: Number,
     name: Annotated[str | None, typer.Option("--name", metavar="TEXT", help="What it is called.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a channel with this number."""
-    body = {} if name is None else {"channel_name": name}
-    print_object(rest.call("POST", f"/v2/channel/{channel}", body=body), as_json=as_json)
+    print_object(client.channels.add(channel, name), as_json=as_json)
 
 
 @rest_command(app, "rename")
 def rename_channel(
-    rest: Rest,
+    client: Client,
     channel: Number,
     name: Annotated[str, typer.Argument(metavar="NAME")],
     as_json: AsJson = False,
 ) -> None:
     """Call a channel something else."""
-    body = {"channel_name": name}
-    print_object(rest.call("PUT", f"/v2/channel/{channel}", body=body), as_json=as_json)
+    print_object(client.channels.rename(channel, name), as_json=as_json)
 
 
 @rest_command(app, "delete")
 def delete_channel(
-    rest: Rest,
+    client: Client,
     channels: Annotated[list[int], typer.Argument(metavar="CHANNEL...", min=0)],
     yes: Yes = False,
 ) -> None:
     """Delete channels with all their readings."""
     sure(f"Delete channel {', '.join(map(str, channels))} with all readings?", yes=yes)
     for channel in channels:
-        rest.call("DELETE", f"/v2/channel/{channel}")
+        client.channels.delete(channel)
 
 
 @rest_command(app, "streams")
-def list_streams(rest: Rest, channel: Number, as_json: AsJson = False) -> None:
+def list_streams(client: Client, channel: Number, as_json: AsJson = False) -> None:
     """What readings of a channel have: each stream's kind, label, unit and description."""
-    print_objects(rest.call("GET", f"/v2/channel/{channel}/stream"), STREAM_COLUMNS, as_json=as_json)
+    print_objects(client.channels.streams(channel), STREAM_COLUMNS, as_json=as_json)
 
 
 @rest_command(app, "describe")
 def describe_stream(
-    rest: Rest,
+    client: Client,
     channel: Number,
     stream: Stream,
     label: Annotated[str | None, typer.Option("--label", metavar="TEXT", help="For people.")] = None,
@@ -106,8 +102,7 @@ def describe_stream(
     body = {key: text for key, text in texts.items() if text is not None}
     if forget == bool(body):
         fail("give some of --label, --unit and --description, or --forget", 2)
-    path = f"/v2/channel/{channel}/stream/{step(stream)}"
     if forget:
-        rest.call("DELETE", path)
+        client.channels.forget(channel, stream)
         return
-    print_object(rest.call("PUT", path, body=body), as_json=as_json)
+    print_object(client.channels.describe(channel, stream, **body), as_json=as_json)

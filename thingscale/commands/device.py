@@ -3,15 +3,15 @@
 import csv
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
+from thingscale.client import BadRequestError, Client
 from thingscale.commands.options import AsJson, fail
 from thingscale.commands.output import bytes_progress, line, print_object, print_objects, print_table
-from thingscale.commands.rest import RefusedError, Rest, step
 from thingscale.commands.server import rest_command
 
 app = typer.Typer(no_args_is_help=True, help="Devices: who sends, and to which channel.")
@@ -75,7 +75,7 @@ def fields_of(
 
 @rest_command(app, "list")
 def list_devices(
-    rest: Rest,
+    client: Client,
     search: Annotated[
         str | None, typer.Option("--search", metavar="TEXT", help="In the id or the description.")
     ] = None,
@@ -96,9 +96,9 @@ def list_devices(
     as_json: AsJson = False,
 ) -> None:
     """All devices, or those that the options describe."""
-    query = {
+    only = {
         "search": search,
-        "enabled": None if enabled is None else str(enabled).lower(),
+        "enabled": enabled,
         "mapped_ch": channel,
         "device_type": device_type,
         "location": location,
@@ -106,19 +106,19 @@ def list_devices(
         "sort": sort,
         "limit": PAGE_ROWS,
     }
-    print_objects(rest.pages("/v2/device", query), COLUMNS, as_json=as_json, page_rows=PAGE_ROWS)
+    found = client.devices.list(**{name: value for name, value in only.items() if value is not None})
+    print_objects(found, COLUMNS, as_json=as_json, page_rows=PAGE_ROWS)
 
 
 @rest_command(app, "show")
-def show_device(rest: Rest, device: DeviceId, as_json: AsJson = False) -> None:
+def show_device(client: Client, device: DeviceId, as_json: AsJson = False) -> None:
     """Everything that is known of a device, with the state that it last sent."""
-    for each in rest.call("GET", f"/v2/device/{step(device)}"):
-        print_object(each, as_json=as_json)
+    print_object(client.devices.get(device), as_json=as_json)
 
 
 @rest_command(app, "add")
 def add_device(
-    rest: Rest,
+    client: Client,
     device: DeviceId,
     enabled: Enabled = None,
     channel: Channel = None,
@@ -130,12 +130,12 @@ def add_device(
 ) -> None:
     """Register a device. It sends nowhere unless --enabled and --channel say so."""
     fields = fields_of(enabled, channel, description, device_type, location, manufacturer)
-    print_object(rest.call("POST", f"/v2/device/{step(device)}", body=fields), as_json=as_json)
+    print_object(client.devices.add(device, **fields), as_json=as_json)
 
 
 @rest_command(app, "set")
 def set_device(
-    rest: Rest,
+    client: Client,
     device: DeviceId,
     enabled: Enabled = None,
     channel: Channel = None,
@@ -149,14 +149,14 @@ def set_device(
     fields = fields_of(enabled, channel, description, device_type, location, manufacturer)
     if not fields:
         fail("nothing to change: say what", 2)
-    print_object(rest.call("PUT", f"/v2/device/{step(device)}", body=fields), as_json=as_json)
+    print_object(client.devices.update(device, **fields), as_json=as_json)
 
 
 @rest_command(app, "delete")
-def delete_device(rest: Rest, devices: DeviceIds) -> None:
+def delete_device(client: Client, devices: DeviceIds) -> None:
     """Forget devices. Their readings stay."""
     for device in devices:
-        rest.call("DELETE", f"/v2/device/{step(device)}")
+        client.devices.delete(device)
 
 
 def tables_of(file: Path) -> Iterator[tuple[list[int], bytes]]:
@@ -194,7 +194,7 @@ def table(head: list[str], lines: list[list[str]]) -> bytes:
 
 @rest_command(app, "import")
 def import_devices(
-    rest: Rest,
+    client: Client,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV; the first line has the API's names.")],
     on_existing: Annotated[
         str,
@@ -204,13 +204,12 @@ def import_devices(
     as_json: AsJson = False,
 ) -> None:
     """Register or change many devices out of a table. Exit code 1 if a line cannot be done."""
-    query = {"on_existing": on_existing, "atomic": "true" if atomic else None}
     totals = dict.fromkeys(("created", "updated", "skipped", "failed"), 0)
     try:
         with bytes_progress(str(file), file.stat().st_size) as progress:
             # All or nothing goes as it is. Of the pieces the reports are in the order of the lines.
             for numbers, piece in [(None, file.read_bytes())] if atomic else tables_of(file):
-                for place, report in enumerate(provision(rest, query, piece)):
+                for place, report in enumerate(provision(client, piece, on_existing, is_atomic=atomic)):
                     if numbers is not None:
                         report["line"] = numbers[place]
                     totals[report["result"]] += 1
@@ -224,16 +223,15 @@ def import_devices(
         raise typer.Exit(1)
 
 
-def provision(rest: Rest, query: dict[str, Any], piece: bytes) -> list[dict[str, Any]]:
-    """What became of each line of a table."""
+def provision(client: Client, piece: bytes, on_existing: str, *, is_atomic: bool) -> Sequence[dict[str, Any]]:
+    """What became of each line of a table; of one that is refused as a whole, of those that are why."""
     try:
-        reply = rest.call("POST", "/v2/device", query=query, body=piece, headers={"Content-Type": "text/csv"})
-    except RefusedError as error:
-        if error.token != "BULK_REFUSED" or "devices" not in error.body:  # noqa: S105
+        return client.devices.load(piece, on_existing=on_existing, is_atomic=is_atomic)
+    except BadRequestError as error:
+        if "devices" not in error.body:
             raise
-        reply = error.body
-    found: list[dict[str, Any]] = reply["devices"]
-    return found
+        report: list[dict[str, Any]] = error.body["devices"]
+        return report
 
 
 def say(told: dict[str, Any], *, as_json: bool) -> None:

@@ -4,9 +4,9 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from thingscale.client import Client
 from thingscale.commands.options import AsJson, fail
 from thingscale.commands.output import print_object, print_objects
-from thingscale.commands.rest import Rest
 from thingscale.commands.server import rest_command
 
 app = typer.Typer(no_args_is_help=True, help="Events: conditions that somebody is told of.")
@@ -48,14 +48,14 @@ def fields_of(given: dict[str, Any], post: str | None, *, email: bool) -> dict[s
 
 
 @rest_command(app, "list")
-def list_events(rest: Rest, as_json: AsJson = False) -> None:
+def list_events(client: Client, as_json: AsJson = False) -> None:
     """All events."""
-    print_objects(rest.call("GET", "/v2/event"), COLUMNS, as_json=as_json)
+    print_objects(client.events.list(), COLUMNS, as_json=as_json)
 
 
 @rest_command(app, "add")
 def add_event(
-    rest: Rest,
+    client: Client,
     channel: Channel = None,
     source: Source = None,
     operator: Operator = None,
@@ -71,12 +71,12 @@ def add_event(
         "mapped_ch": channel, "source": source, "operator": operator, "threshold": threshold, "enabled": enabled,
         "description": description,
     }  # fmt: skip
-    print_object(rest.call("POST", "/v2/event", body=fields_of(given, post, email=email)), as_json=as_json)
+    print_object(client.events.add(**fields_of(given, post, email=email)), as_json=as_json)
 
 
 @rest_command(app, "set")
 def set_event(
-    rest: Rest,
+    client: Client,
     event: Number,
     channel: Channel = None,
     source: Source = None,
@@ -96,11 +96,13 @@ def set_event(
     fields = fields_of(given, post, email=email)
     if not fields:
         fail("nothing to change: say what", 2)
-    print_object(rest.call("PUT", f"/v2/event/{event}", body=fields), as_json=as_json)
+    print_object(client.events.update(event, **fields), as_json=as_json)
 
 
 @rest_command(app, "delete")
-def delete_event(rest: Rest, events: Annotated[list[int], typer.Argument(metavar="EVENT...", min=1)]) -> None:
+def delete_event(
+    client: Client, events: Annotated[list[int], typer.Argument(metavar="EVENT...", min=1)]
+) -> None:
     """Delete events."""
     for event in events:
-        rest.call("DELETE", f"/v2/event/{event}")
+        client.events.delete(event)

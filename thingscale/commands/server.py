@@ -17,18 +17,22 @@ from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
 
+import httpx
 import typer
 
 from storage.lock import DirectoryLock, InUseByProcessError
+from thingscale.client import Client, ThingscaleError
 from thingscale.commands.options import File, configuration, fail, open_registry
-from thingscale.commands.rest import RefusedError, Rest, UnreachableError, UrlError
 from thingscale.config import FURTHER_LISTENERS, SETTINGS
 
 DEFAULT_URL: Final = "http://127.0.0.1:8080"
 URL_VARIABLE: Final = "THINGSCALE_URL"
 TOKEN_VARIABLE: Final = "THINGSCALE_TOKEN"  # noqa: S105  the name, not the thing
 STOP_S: Final = 60.0
+# Of silence: a question in SQL may take that long before it is answered.
+TIMEOUT_S: Final = 600.0
 PR_SET_PDEATHSIG: Final = 1
 
 Url = Annotated[
@@ -116,22 +120,37 @@ def token_in(data: Path, config: Path | None, user_id: str | None) -> str:
 @contextmanager
 def connected(
     url: str | None, token: str | None, data: Path | None, user: str | None, config: Path | None
-) -> Iterator[Rest]:
+) -> Iterator[Client]:
     """The daemon that the options mean."""
     if data is not None:
         if url is not None or token is not None:
             fail("--data is instead of --url and --token", 2)
         own = token_in(data, config, user)
-        with own_daemon(data, config) as where, Rest(where, own) as rest:
-            yield rest
+        with own_daemon(data, config) as where, client_of(where, own) as client:
+            yield client
         return
     if user is not None or config is not None:
         fail("--user and --config belong to --data", 2)
     token = token or os.environ.get(TOKEN_VARIABLE)
     if not token:
         fail(f"no API token: give --token or {TOKEN_VARIABLE}, or --data DIR", 2)
-    with Rest(url or os.environ.get(URL_VARIABLE) or DEFAULT_URL, token) as rest:
-        yield rest
+    with client_of(url, token) as client:
+        yield client
+
+
+def client_of(url: str | None, token: str) -> Client:
+    """Of the address that is said, on the command line or in the environment."""
+    url = url or os.environ.get(URL_VARIABLE) or DEFAULT_URL
+    try:
+        parts = urlsplit(url)
+        is_url = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # the port is no number
+        is_url = False
+    if not is_url:
+        fail(f"{url!r} is not like http://HOST:PORT", 2)
+    if not (token.isascii() and token.isprintable()):
+        fail("a token is of plain letters and digits", 2)
+    return Client(url, token, timeout_s=TIMEOUT_S)
 
 
 @contextmanager
@@ -139,11 +158,11 @@ def told() -> Iterator[None]:
     """Failures in words."""
     try:
         yield
-    except UrlError as error:
-        fail(error, 2)
     except BrokenPipeError:  # whoever reads has enough; click ends the command without a word
         raise
-    except (RefusedError, UnreachableError, OSError) as error:
+    except httpx.TransportError as error:
+        fail(f"{str(error.request.url.copy_with(path='/', query=None)).rstrip('/')} does not answer: {error}")
+    except (ThingscaleError, OSError) as error:
         fail(error)
 
 
@@ -156,14 +175,14 @@ ONLINE: Final = ("url", "token")
 def rest_command(
     app: typer.Typer, name: str, *, offline: bool = True
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """A command whose function takes a Rest first; it gets the options that say which daemon."""
+    """A command whose function takes a Client first; it gets the options that say which daemon."""
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         @wraps(function)
         def run(**given: Any) -> None:
             which = {option: given.pop(option, None) for option in OPTIONS}
-            with told(), connected(**which) as rest:
-                function(rest, **given)
+            with told(), connected(**which) as client:
+                function(client, **given)
 
         own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
         further = [

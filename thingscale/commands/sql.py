@@ -6,11 +6,11 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from thingscale.client import Answer, Client
 from thingscale.commands.options import AsJson, fail
-from thingscale.commands.output import bytes_progress, print_table
-from thingscale.commands.rest import Rest
+from thingscale.commands.output import print_table
 from thingscale.commands.server import rest_command
-from thingscale.commands.transfer import FORMATS, Output, format_of, refuse_terminal, written
+from thingscale.commands.transfer import FORMATS, Output, format_of, refuse_terminal, save
 
 # A table is laid out as a whole, so it has an end.
 TABLE_ROWS: Final = 10_000
@@ -31,7 +31,7 @@ def parameter_of(text: str) -> Any:
 
 
 def sql(
-    rest: Rest,
+    client: Client,
     select: Annotated[str, typer.Argument(metavar="SELECT", help="The statement; - reads it from stdin.")],
     parameters: Annotated[
         list[str] | None,
@@ -56,21 +56,15 @@ def sql(
     if shape == "table" and output is not None:
         fail("a table is for stdout: give --format", 2)
     statement = sys.stdin.read() if select == "-" else select
-    body = {"sql": statement, "parameters": [parameter_of(each) for each in parameters or ()]}
+    values = [parameter_of(each) for each in parameters or ()]
     if shape == "table":
-        body |= {"format": "json", "limit": limit or TABLE_ROWS}
-        show(rest.call("POST", "/v2/sql", body=body))
-        return
-    body |= {"format": shape, **({} if limit is None else {"limit": limit})}
-    response = rest.open("POST", "/v2/sql", body=body)
-    what = "sql" if output is None else str(output)
-    with bytes_progress(what) as progress, written(output) as file:
-        for piece in rest.pieces(response):
-            file.write(piece)
-            progress.advance(progress.task_ids[0], len(piece))
+        show(client.sql(statement, values, limit=limit or TABLE_ROWS))
+    else:
+        save(client.sql(statement, values, limit=limit), shape, output)
 
 
-def show(answer: dict[str, Any]) -> None:
-    print_table([column["name"] for column in answer["columns"]], answer["rows"])
-    if answer["is_cut"]:
-        print(f"thingscale: there are more rows than {answer['row_count']:,}; --limit", file=sys.stderr)
+def show(answer: Answer) -> None:
+    found = json.loads(b"".join(answer.pieces("json")))
+    print_table([column["name"] for column in found["columns"]], found["rows"])
+    if found["is_cut"]:
+        print(f"thingscale: there are more rows than {found['row_count']:,}; --limit", file=sys.stderr)

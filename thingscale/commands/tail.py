@@ -1,27 +1,20 @@
 """``thingscale tail``: readings as they become durable, until Ctrl-C.
 
-The newest readings are asked for again and again. They are those that came last, whatever their own times say, and the
-number in ``_id`` counts them; so what is behind the last number seen is new, and nothing is shown twice or left out as
-long as less comes between two looks than one answer may hold.
+The newest readings first, then Server-Sent Events from the last one of them on, so that nothing is left out between the
+two. A connection that breaks is taken up again where it was, also over a restart of the daemon.
 """
 
 import json
 import sys
-import time
 from collections.abc import Iterator
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
 
+from thingscale.client import Client, MissedError
 from thingscale.commands.options import AsJson
 from thingscale.commands.output import cell, line
-from thingscale.commands.rest import Rest
 from thingscale.commands.server import rest_command
-from thingscale.commands.transfer import quoted
-
-PAUSE_S: Final = 0.5
-# Of the newest: what is asked for, and what is asked for if all of that was new.
-ROWS: Final = (100, 5_000, 100_000)
 
 
 def register(app: typer.Typer) -> None:
@@ -29,7 +22,7 @@ def register(app: typer.Typer) -> None:
 
 
 def tail(
-    rest: Rest,
+    client: Client,
     channels: Annotated[list[int], typer.Argument(metavar="CHANNEL...", min=0)],
     last: Annotated[int, typer.Option("--last", "-n", metavar="ROWS", min=0, help="So many of before.")] = 10,
     devices: Annotated[
@@ -41,9 +34,10 @@ def tail(
     as_json: AsJson = False,
 ) -> None:
     """Show what comes in, until Ctrl-C."""
-    narrow = {"device": quoted(devices), "tag": quoted(tags)}
+    given: dict[str, Any] = {"device": devices, "tag": tags}
+    narrow = {name: names for name, names in given.items() if names}
     try:
-        for reading in readings(rest, sorted(set(channels)), last, narrow):
+        for reading in readings(client, list(dict.fromkeys(channels)), last, narrow):
             print(line(reading) if as_json else told(reading), flush=True)
     except KeyboardInterrupt:
         raise typer.Exit(0) from None
@@ -66,51 +60,25 @@ def shown(value: Any) -> str:
 
 
 def readings(
-    rest: Rest, channels: list[int], last: int, narrow: dict[str, list[str]]
+    client: Client, channels: list[int], last: int, narrow: dict[str, Any]
 ) -> Iterator[dict[str, Any]]:
-    """The last ones, then what comes, in the order in which it came."""
-    found = newest(rest, channels, max(last, 1), narrow)
-    seen = {number: max((seq_of(each) for each in rows), default=-1) for number, rows in found.items()}
-    before = sorted((each for rows in found.values() for each in rows), key=seq_of)
-    yield from before[len(before) - min(last, len(before)) :]
-    while True:
-        time.sleep(PAUSE_S)
-        new: list[dict[str, Any]] = []
-        for number, rows in newer(rest, seen, narrow).items():
-            new += rows
-            seen[number] = max((seq_of(each) for each in rows), default=seen[number])
-        yield from sorted(new, key=seq_of)
+    """The last ones of all channels together, then what comes, in the order in which it came."""
+    before = sorted(client.stream(channels, last=max(last, 1), **narrow).objects(), key=seq_of)
+    yield from before[max(len(before) - last, 0) :]
+    since = seq_of(before[-1]) if before else None
+    for each in client.live(channels, since=since, on_missed=warn, **narrow):
+        yield {
+            "channel": each.channel,
+            "_id": each.id,
+            "at": each.at.isoformat(),
+            "device": each.device,
+            "tag": each.tag,
+            "value": each.value,
+        }
 
 
-def newer(rest: Rest, seen: dict[int, int], narrow: dict[str, list[str]]) -> dict[int, list[dict[str, Any]]]:
-    """What came behind the numbers seen, by channel."""
-    result: dict[int, list[dict[str, Any]]] = {}
-    waiting = list(seen)
-    for limit in ROWS:
-        if not waiting:
-            break
-        for number, rows in newest(rest, waiting, limit, narrow).items():
-            result[number] = [each for each in rows if seq_of(each) > seen[number]]
-        # Where all of an answer is new there may be more before it; what was never seen begins with it.
-        waiting = [number for number in waiting if seen[number] >= 0 and len(result[number]) == limit]
-    for number in waiting:
-        words = f"more than {ROWS[-1]:,} readings came to channel {number} at once; the oldest are left out"
-        print(f"thingscale: {words}", file=sys.stderr)
-    return result
-
-
-def newest(
-    rest: Rest, channels: list[int], limit: int, narrow: dict[str, list[str]]
-) -> dict[int, list[dict[str, Any]]]:
-    query = {
-        "channel": ",".join(map(str, channels)), "end": "last", "limit": limit, "format": "ndjson", **narrow,
-    }  # fmt: skip
-    text = b"".join(rest.pieces(rest.open("GET", "/v2/stream", query=query)))
-    found: dict[int, list[dict[str, Any]]] = {number: [] for number in channels}
-    for each in text.splitlines():
-        reading = json.loads(each)
-        found[reading["channel"]].append(reading)
-    return found
+def warn(missed: MissedError) -> None:
+    print(f"thingscale: {missed}; export has them", file=sys.stderr)
 
 
 def seq_of(reading: dict[str, Any]) -> int:

@@ -1,20 +1,23 @@
-"""``thingscale export``: readings into a file or a pipe, as they come, in bounded memory."""
+"""``thingscale export`` and ``import``: readings into files and out of them, in bounded memory."""
 
+import hashlib
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, BinaryIO, Final
+from typing import Annotated, Any, BinaryIO, Final
 
 import typer
 
+from thingscale.client import Answer, Client, ThingscaleError
 from thingscale.commands.options import AsJson, fail
-from thingscale.commands.output import bytes_progress
-from thingscale.commands.rest import Rest
+from thingscale.commands.output import bytes_progress, line
+from thingscale.commands.pieces import pieces_of
 from thingscale.commands.server import rest_command
 
 FORMATS: Final = ("csv", "ndjson", "json", "arrow", "parquet")
+IMPORTED: Final = ("csv", "ndjson", "arrow", "parquet")
 BINARY: Final = ("arrow", "parquet")
 SUFFIXES: Final = {
     ".csv": "csv",
@@ -25,7 +28,6 @@ SUFFIXES: Final = {
     ".arrows": "arrow",
     ".parquet": "parquet",
 }
-END_OF_TIME: Final = "9999-12-31 23:59:59Z"
 
 Output = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Not to stdout.")]
 
@@ -64,10 +66,11 @@ def refuse_terminal(shape: str, output: Path | None) -> None:
 
 def register(app: typer.Typer) -> None:
     rest_command(app, "export")(export)
+    rest_command(app, "import")(import_readings)
 
 
 def export(
-    rest: Rest,
+    client: Client,
     channels: Annotated[list[int], typer.Argument(metavar="CHANNEL...", min=0)],
     start: Annotated[
         str | None,
@@ -101,23 +104,52 @@ def export(
         fail("--json is --format ndjson", 2)
     shape = "ndjson" if as_json else format_of(shape, output, "csv")
     refuse_terminal(shape, output)
-    query = {
-        "start": start, "end": end or END_OF_TIME, "format": shape, "zone": zone, "sort": sort,
-        "tag": quoted(tags), "device": quoted(devices), "streams": quoted(streams),
-    }  # fmt: skip
-    path = "/v2/stream"
-    if len(channels) == 1:
-        path = f"/v2/stream/{channels[0]}"
-    else:
-        query["channel"] = ",".join(map(str, channels))
-    response = rest.open("GET", path, query=query)
-    what = "export" if output is None else str(output)
-    with bytes_progress(what) as progress, written(output) as file:
-        for piece in rest.pieces(response):
+    given: dict[str, Any] = {"tag": tags, "device": devices, "streams": streams, "zone": zone, "sort": sort}
+    more = {name: value for name, value in given.items() if value}
+    which = channels[0] if len(channels) == 1 else channels
+    save(client.stream(which, start=start, end=end, **more), shape, output)
+
+
+def save(answer: Answer, shape: str, output: Path | None) -> None:
+    """Copy an answer to where it belongs."""
+    with bytes_progress("stdout" if output is None else str(output)) as progress, written(output) as file:
+        for piece in answer.pieces(shape):
             file.write(piece)
             progress.advance(progress.task_ids[0], len(piece))
 
 
-def quoted(names: list[str] | None) -> list[str]:
-    """Names as lists of the API have them: a comma in a name does not divide it."""
-    return ['"' + name.replace('"', '""') + '"' for name in names or ()]
+def import_readings(
+    client: Client,
+    channel: Annotated[int, typer.Argument(metavar="CHANNEL", min=0)],
+    file: Annotated[Path, typer.Argument(metavar="FILE")],
+    shape: Annotated[
+        str | None,
+        typer.Option("--format", metavar="|".join(IMPORTED), help="[default: what FILE is called]"),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option("--device", metavar="DEVICE", help="Of rows that name none.")
+    ] = None,
+    tag: Annotated[str | None, typer.Option("--tag", metavar="TAG", help="Of rows that name none.")] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Also what was imported out of this file already.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Store the readings of a file. One that was interrupted is continued by the same command."""
+    shape = format_of(shape, file, "", IMPORTED)
+    if shape not in IMPORTED:
+        fail(f"{file}: say with --format which of {', '.join(IMPORTED)} it is", 2)
+    run = os.urandom(16) if again else b""
+    stored = 0
+    try:
+        with bytes_progress(str(file)) as progress:
+            for place, (media_type, body) in enumerate(pieces_of(file, shape)):
+                # What is the same piece of the same file is stored once, whenever it comes.
+                key = hashlib.sha256(b"%d %b " % (place, run) + body).hexdigest()
+                stored += client.write_body(channel, body, media_type, key=key, tag=tag, device=device)
+                progress.advance(progress.task_ids[0], len(body))
+    except ThingscaleError as error:
+        fail(f"{error} (after {stored} readings that are stored)")
+    except ValueError as error:
+        fail(f"{file}: {error} (after {stored} readings that are stored)", 2)
+    print(line({"channel": channel, "stored": stored}) if as_json else f"{stored} readings")

@@ -6,7 +6,7 @@ With an admin's token the same commands speak to ``/v2/admin/users`` of a daemon
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +23,10 @@ from storage.registry import (
     UnknownError,
     User,
 )
+from thingscale.client.services import Admin
 from thingscale.commands.options import AsJson, Data, File, Yes, configuration, fail, open_registry, sure
 from thingscale.commands.output import print_object, print_objects, print_table
-from thingscale.commands.rest import Rest, step
-from thingscale.commands.server import DEFAULT_URL, URL_VARIABLE, Url, told
+from thingscale.commands.server import Url, client_of, told
 
 app = typer.Typer(no_args_is_help=True, help="Accounts and their tokens.")
 
@@ -46,7 +46,7 @@ class Where:
     """An account is changed in a registry, or by REST as an admin; one of them is there."""
 
     registry: Registry | None
-    rest: Rest | None
+    admin: Admin | None
 
 
 @contextmanager
@@ -59,8 +59,8 @@ def accounts(data: Path | None, config: Path | None, url: str | None, token: str
         fail(f"no admin's token: give --token or {ADMIN_VARIABLE}", 2)
     with told():
         if token is not None:
-            with Rest(url or os.environ.get(URL_VARIABLE) or DEFAULT_URL, token) as rest:
-                yield Where(None, rest)
+            with client_of(url, token) as client:
+                yield Where(None, client.admin)
             return
         registry = open_registry(configuration(config, data))
         try:
@@ -84,7 +84,7 @@ def with_tokens(user: User) -> dict[str, Any]:
     return {name: getattr(user, name) for name in SHOWN}
 
 
-def show_tokens(user: dict[str, Any], as_json: bool) -> None:
+def show_tokens(user: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         print(json.dumps({name: user[name] for name in SHOWN}))
         return
@@ -106,8 +106,8 @@ def add_user(
     """Make an account; prints its id and tokens."""
     fields = {"email1": email, "user_alias": alias, "locale": locale}
     with accounts(data, config, url, token) as where:
-        if where.rest is not None:
-            show_tokens(where.rest.call("POST", "/v2/admin/users", body=fields), as_json)
+        if where.admin is not None:
+            show_tokens(where.admin.add(**fields), as_json)
             return
         registry = where.registry
         assert registry is not None
@@ -125,8 +125,8 @@ def list_users(
 ) -> None:
     """All accounts; a registry's with their tokens with --json."""
     with accounts(data, config, url, token) as where:
-        if where.rest is not None:
-            print_objects(where.rest.pages("/v2/admin/users", {}, "after"), LISTED, as_json=as_json)
+        if where.admin is not None:
+            print_objects(where.admin.users(), LISTED, as_json=as_json)
             return
         assert where.registry is not None
         users = [with_tokens(user) for user in where.registry.users()]
@@ -148,8 +148,8 @@ def show_user(
 ) -> None:
     """One account, with its quotas and without its tokens."""
     with accounts(data, config, url, token) as where:
-        if where.rest is not None:
-            (found,) = where.rest.call("GET", f"/v2/admin/users/{step(user_id)}")
+        if where.admin is not None:
+            found: Mapping[str, Any] = where.admin.get(user_id)
         else:
             assert where.registry is not None
             user = where.registry.user(user_id)
@@ -167,9 +167,9 @@ def without_tokens(user: User) -> dict[str, Any]:
 
 def update(where: Where, user_id: str, fields: dict[str, Any], quotas: dict[str, Any], as_json: bool) -> None:
     """Change an account and show it."""
-    if where.rest is not None:
+    if where.admin is not None:
         body = {**fields, **({"quotas": quotas} if quotas else {})}
-        found = where.rest.call("PUT", f"/v2/admin/users/{step(user_id)}", body=body)
+        found: Mapping[str, Any] = where.admin.update(user_id, **body)
     else:
         registry = where.registry
         assert registry is not None
@@ -262,9 +262,8 @@ def delete_user(
     """End an account. Its readings' files stay, unless --delete-data says otherwise."""
     sure(f"Delete user {user_id}{' with all readings' if delete_data else ''}?", yes=yes)
     with accounts(data, config, url, token) as where:
-        if where.rest is not None:
-            query = {"data": "delete" if delete_data else "keep"}
-            where.rest.call("DELETE", f"/v2/admin/users/{step(user_id)}", query=query)
+        if where.admin is not None:
+            where.admin.delete(user_id, with_data=delete_data)
             return
         registry = where.registry
         assert registry is not None
@@ -295,10 +294,8 @@ def rotate_token(
         fail("give one of --api and --device", 2)
     which = "api_token" if api else "device_token"
     with accounts(data, config, url, token) as where:
-        if where.rest is not None:
-            body = {"which": which, "overlap_s": overlap}
-            reply = where.rest.call("POST", f"/v2/admin/users/{step(user_id)}/token", body=body)
-            print_object(reply, as_json=as_json)
+        if where.admin is not None:
+            print_object(where.admin.rotate(user_id, which, overlap), as_json=as_json)
             return
         registry = where.registry
         assert registry is not None
