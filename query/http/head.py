@@ -22,7 +22,7 @@ TOKEN = re.compile(rb"[" + TCHAR + rb"]+")
 REQUEST_LINE = re.compile(rb"([" + TCHAR + rb"]+) ([\x21-\x7e\x80-\xff]+) HTTP/([0-9])\.([0-9])")
 
 # What the services understand somewhere; a known method on the wrong resource is their 405.
-METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH"})
+METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"TRACE"})
 METHOD_BYTES_MAX = 64  # a longer «method» is not one we lack, it is a request line without an end
 LENGTH_DIGITS_MAX = 18  # more digits than any length that could be meant; no conversion is tried
 

@@ -8,7 +8,8 @@ from http import HTTPStatus
 from query.http.errors import TOKENS, ProtocolError
 from query.http.head import METHODS
 
-ALLOW_ALL = b", ".join(sorted(METHODS))
+# TRACE is known, and allowed nowhere (RFC 9110 section 15.5.6).
+ALLOW_ALL = b", ".join(sorted(METHODS - {b"TRACE"}))
 REASONS = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
 
 

@@ -137,7 +137,8 @@ def routes(backend: Backend) -> APIRouter:
         tag, channel = tag_of(request), channel_of(backend, user, number)
         if tag is not None and not has_tag(channel, tag):
             raise ApiError("NO_CHANNEL", f"channel {channel.number} has no tag {tag}")
-        if tag and store.last_update_us(channel, store.schema.tag_id(channel.id, tag)) is not None:
+        tag_id = store.schema.tag_id(channel.id, tag) if tag else 0  # 0: no datapoint has it, or has none
+        if tag_id > 0 and store.last_update_us(channel, tag_id) is not None:
             raise ApiError("NOT_IMPLEMENTED", "deleting the entries of one tag is not possible yet")
         with change(backend, user.user_id):
             if tag is None:

@@ -31,13 +31,13 @@ MEDIA_TYPES: Final = {
 
 def format_of(request: Request, body: dict[str, Any]) -> str:
     """From the body, the URL or Accept. Raises ApiError: BAD_PARAMETER."""
-    asked = body.get("format", request.query_params.get("format"))
-    if asked is None:
+    given = [each for each in (body.get("format"), request.query_params.get("format")) if each is not None]
+    if not all(each in FORMATS for each in given):
+        raise ApiError("BAD_PARAMETER", f"format: expected one of {', '.join(FORMATS)}")
+    if not given:
         accepted = [each.partition(";")[0].strip() for each in request.headers.get("accept", "").split(",")]
         return next((MEDIA_TYPES[each] for each in accepted if each in MEDIA_TYPES), "json")
-    if asked not in FORMATS:
-        raise ApiError("BAD_PARAMETER", f"format: expected one of {', '.join(FORMATS)}")
-    return str(asked)
+    return str(given[0])
 
 
 def parameters_of(body: dict[str, Any]) -> list[Any] | dict[str, Any]:

@@ -112,6 +112,14 @@ def test_the_entries_of_one_tag_cannot_be_deleted_yet(daemon: Daemon) -> None:
     assert [entry["tag"] for entry in daemon.stream(22)] == ["north"]
 
 
+def test_a_tag_without_entries_goes_also_when_the_channel_has_some(daemon: Daemon) -> None:
+    daemon.add_device("plain", 24)
+    assert daemon.post("plain", "1") == (200, "OK")
+    assert call(daemon, "POST", "/v2/channel/24", X_TAGNAME="made")[0] == 201
+    assert call(daemon, "DELETE", "/v2/channel/24", X_TAGNAME="made") == (200, {})
+    assert len(daemon.stream(24)) == 1
+
+
 def test_a_deleted_channel_takes_its_entries_along_and_unmaps_its_devices(daemon: Daemon) -> None:
     daemon.add_device("orphan", 23)
     assert daemon.post("orphan", "1", **{"X-TAGNAME": "north"}) == (200, "OK")

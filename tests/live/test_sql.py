@@ -158,6 +158,13 @@ def test_accept_chooses_the_format(daemon: Daemon) -> None:
     assert raw(daemon, "SELECT 1 AS a", "", Accept="text/html, application/x-ndjson;q=0.9") == b'{"a":1}\n'
 
 
+def test_a_wrong_format_in_the_url_is_refused_also_when_the_body_has_one(daemon: Daemon) -> None:
+    asked = {"sql": "SELECT 1 AS a", "format": "csv"}
+    status, reply, _ = daemon.request("POST", "/v2/sql?format=0", asked)
+    assert (status, reply["error"]) == (400, "BAD_PARAMETER")
+    assert daemon.request("POST", "/v2/sql?format=json", asked)[1] == "a\r\n1\r\n"
+
+
 def test_a_long_answer_is_streamed_whole(daemon: Daemon) -> None:
     lines = raw(daemon, "SELECT range AS n, repeat('x', 100) AS s FROM range(100000)", "ndjson").splitlines()
     assert len(lines) == 100_000
