@@ -47,6 +47,8 @@ def rotation_of(body: dict[str, Any]) -> tuple[str, int]:
     which, overlap_s = body.get("which"), body.get("overlap_s", OVERLAP_S)
     if which not in WHICH:
         raise ApiError("BAD_JSON_FORMAT", f"which: expected one of {', '.join(WHICH)}")
+    if isinstance(overlap_s, float) and overlap_s.is_integer():
+        overlap_s = int(overlap_s)  # 60.0 is an integer of JSON, too
     if isinstance(overlap_s, bool) or not isinstance(overlap_s, int) or not 0 <= overlap_s <= OVERLAP_S_MAX:
         raise ApiError("BAD_JSON_FORMAT", f"overlap_s: expected 0 .. {OVERLAP_S_MAX} seconds")
     return which, overlap_s

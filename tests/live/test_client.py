@@ -1,5 +1,6 @@
 """thingscale.client against a running daemon, and against servers that refuse, break and answer half."""
 
+import dataclasses
 import datetime
 import json
 import typing
@@ -98,6 +99,28 @@ def test_sql(client: Client) -> None:
     assert list(client.sql("SELECT $a AS a", {"a": "x"})) == [{"a": "x"}]
     with pytest.raises(QueryError, match="BAD_SQL"):
         list(client.sql("SELECT nothing FROM channel_7"))
+
+
+def test_what_was_written_is_read_and_heard_once(client: Client) -> None:
+    client.channels.add(9)
+    at = datetime.datetime(2024, 5, 2, 1, 0, 0, 250_000, datetime.UTC)
+    rows = [
+        {"value": {"temp": 61.5}, "at": at},
+        {"value": {"temp": 62}, "at": at, "tag": "nörd", "device": "pump-8"},
+    ]
+    assert client.write(9, rows, key="import-1", device="pump/7", tag="south") == 2
+    assert client.write(9, rows, key="import-1", device="pump/7", tag="south") == 2
+    read = list(client.stream(9))
+    assert [(row.at, row.device, row.tag, row.value) for row in read] == [
+        (at, "pump/7", "south", {"temp": 61.5}),
+        (at, "pump-8", "nörd", {"temp": 62}),
+    ]
+    with pytest.raises(BadRequestError, match="BAD_TIME_FORMAT"):
+        client.write(9, [{"value": 1, "at": "soon"}])
+    heard = client.live(9, since=0)
+    assert [next(heard), next(heard)] == [dataclasses.replace(row, channel=9) for row in read]
+    heard.close()
+    client.channels.delete(9)
 
 
 def test_events_sessions_messages(client: Client) -> None:

@@ -4,7 +4,7 @@ import datetime
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Final, Self
@@ -119,7 +119,7 @@ class Client:
     def live(
         self, channel: int | Sequence[int] | None = None, *, since: int | None = None,
         on_missed: Callable[[MissedError], None] | None = None, **more: Any,
-    ) -> Iterator[Datapoint]:  # fmt: skip
+    ) -> Generator[Datapoint, None, None]:  # fmt: skip
         """Datapoints a moment after they became durable, for ever; a broken connection is taken up where it was.
 
         Args:
