@@ -27,6 +27,7 @@ from query.services import (
     event,
     health,
     live,
+    prometheus,
     publish,
     session,
     sql,
@@ -58,6 +59,7 @@ SERVICES: Final = (
     v1,
     health,
     docs,
+    prometheus,
 )
 
 

@@ -41,6 +41,7 @@ TAGS: Final[Mapping[str, str]] = {
     "Event": "What somebody wants to be told of.",
     "Stream": "The datapoints of channels.",
     "Live": "Datapoints as they become durable.",
+    "Prometheus": "Numeric streams as series, for Grafana; requests, replies and errors are Prometheus'.",
     "SQL": "One SELECT over the account's channels.",
     "Publish": "Messages for devices.",
     "Session": "The MQTT clients that are connected.",

@@ -22,7 +22,7 @@ class QueryCounts:
     """How many queries of each kind there were, and the time until their answers began, in seconds."""
 
     def __init__(self) -> None:
-        self.queries = {"newest": 0, "range": 0, "aggregate": 0}
+        self.queries = {"newest": 0, "range": 0, "aggregate": 0, "prometheus": 0}
         self.seconds = dict.fromkeys(self.queries, 0.0)
 
         self.sql: Counter[str] = Counter(answered=0)  # by outcome: answered, or the token of the refusal
@@ -130,6 +130,19 @@ class WriteLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class PrometheusOptions:
+    """Bounds of Prometheus' API.
+
+    Attributes:
+        lookback_us: how old the last sample may be that an instant selector shows.
+        samples_max: samples that a selector may keep in memory, and points of a vector: 16 bytes each.
+    """
+
+    lookback_us: int
+    samples_max: int
+
+
+@dataclass(frozen=True, slots=True)
 class Backend:
     """Everything a service may use. The main thread's, except where an attribute says otherwise.
 
@@ -155,6 +168,7 @@ class Backend:
         writer: stores what people write.
         write_limits: how much of it.
         live: what viewers see.
+        prometheus: bounds of the queries in PromQL.
     """
 
     store: Store
@@ -178,3 +192,4 @@ class Backend:
     writer: Writer
     write_limits: WriteLimits
     live: "Hub"
+    prometheus: PrometheusOptions

@@ -92,7 +92,7 @@ METRICS: Final = (
     ("thingscale_live_events", "counter", "datapoints that were made into events for live viewers", ()),
     ("thingscale_live_lagged", "counter", "live viewers that were too slow", ()),
     ("thingscale_writes_repeated", "counter", "writes whose Idempotency-Key had been stored before", ()),
-    ("thingscale_queries", "counter", "queries of the Stream service", ("kind",)),
+    ("thingscale_queries", "counter", "queries of the Stream service and of Prometheus' API", ("kind",)),
     ("thingscale_query_seconds", "counter", "time until their answers began", ("kind",)),
     ("thingscale_sql_queries", "counter", "queries in SQL, by outcome", ("outcome",)),
     ("thingscale_queries_running", "gauge", "range queries at work now", ()),

@@ -10,7 +10,7 @@ from query.app import make_app as make_rest_app
 from query.engine import Engine
 from query.live import Hub
 from query.newest import Newest
-from query.ports import Backend, Publisher, Sessions, WriteLimits, Writer
+from query.ports import Backend, PrometheusOptions, Publisher, Sessions, WriteLimits, Writer
 from query.sql.workers import SqlWorkers
 from storage.store import Store
 from thingscale.clocks import now
@@ -59,6 +59,9 @@ def make_app(
                 bytes_max=config["limits.http_body_bytes_max"],
                 bodies_bytes_max=config["limits.write_bodies_bytes_max"],
                 future_s=config["limits.write_future_s"],
+            ),
+            prometheus=PrometheusOptions(
+                round(config["query.lookback_s"] * 1_000_000), config["query.prometheus_samples_max"]
             ),
         )
     )

@@ -24,7 +24,7 @@ from query.app import make_app
 from query.engine import Engine, EngineOptions
 from query.live import Hub, LiveOptions
 from query.newest import Newest
-from query.ports import Backend, QueryCounts, WriteLimits
+from query.ports import Backend, PrometheusOptions, QueryCounts, WriteLimits
 from query.sql.workers import SqlOptions, SqlWorkers
 from storage.catalog import Cursor
 from storage.cover import DAY_US
@@ -168,6 +168,7 @@ class FilledStore:
             ),
             write_limits=WriteLimits(WRITE_ROWS_MAX, MIB, 4 * MIB, WRITE_FUTURE_S),
             live=Hub(self.store, LIVE),
+            prometheus=PrometheusOptions(300_000_000, 1_000_000),
         )
         self.app = make_app(self.backend)
 

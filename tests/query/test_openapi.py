@@ -16,6 +16,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from query.app import make_app
 from query.errors import MEANINGS, TOKENS
 from query.http.errors import TOKENS as SERVER_TOKENS
+from query.models.prometheus import FORM
 from query.stream_request import PARAMETERS
 from tests.described import Document
 from tests.query.filled_store import FilledStore
@@ -107,7 +108,8 @@ def test_every_operation_says_what_it_does_takes_and_gives(document: dict[str, A
         path = {each["name"] for each in operation["parameters"] if each["in"] == "path"}
         assert path == set(re.findall(r"\{(\w+)\}", name)), name
         if name.partition(" ")[0] in ("POST", "PUT"):
-            assert operation["requestBody"]["content"]["application/json"]["example"] is not None, name
+            content = operation["requestBody"]["content"]
+            assert (content.get("application/json") or content[FORM])["example"] is not None, name
 
 
 def test_every_example_fits_its_schema(document: dict[str, Any]) -> None:
