@@ -9,14 +9,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from query.stream_request import NOT_YET, PARAMETERS
+from query.stream_request import PARAMETERS
 from tests.daemon import Daemon
 
 HEADERS: Final = (
     *(field.upper() for field in PARAMETERS.values() if field),
     "X-WITHTAG", "Accept", "Accept-Encoding", "Authorization", "Content-Type", "If-None-Match", "Range",
 )  # fmt: skip
-NAMES: Final = tuple(name for name in PARAMETERS if name not in NOT_YET)
+NAMES: Final = tuple(PARAMETERS)
 EXAMPLES: Final = 250
 
 # RFC 9110 section 5.5: visible characters, obs-text, blanks and tabs inside.
