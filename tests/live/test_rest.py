@@ -72,7 +72,7 @@ def test_an_unknown_path_is_404(daemon: Daemon, path: str) -> None:
         ("PUT", "/v2/device", "GET, HEAD, POST"),
         ("PATCH", "/v2/device/d", "DELETE, GET, HEAD, POST, PUT"),
         ("DELETE", "/v2/channel/", "GET, HEAD"),
-        ("PUT", "/v2/stream/1", "GET, HEAD"),
+        ("PUT", "/v2/stream/1", "GET, HEAD, POST"),
         ("POST", "/healthz", "GET, HEAD"),
     ],
 )

@@ -30,6 +30,7 @@ from storage.notes import (
     UserForgotten,
     WillCleared,
     WillSet,
+    Written,
     decode_note,
     encode_note,
 )
@@ -60,6 +61,7 @@ BYTES: list[tuple[Note, str]] = [
     (WillSet(1, MESSAGE, 30), f"94 0d 01 {MESSAGE_HEX} 1e"),
     (WillCleared(1), "92 0e 01"),
     (UserForgotten("U1"), "92 0f a25531"),
+    (Written("U1", 3, "k", b"\x01", 2, 300, 9), "98 10 a25531 03 a16b c40101 02 cd012c 09"),
 ]
 
 
