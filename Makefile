@@ -9,8 +9,8 @@ PYX := $(wildcard */*.pyx */*.pxd */*/*.pyx */*/*.pxd)
 run: build ## build what is needed and start the daemon on ./data
 	@$(BIN)/thingscale serve
 
-test: build ## run the tests
-	$(BIN)/python -m pytest
+test: build ## run the tests, a file at a time on each of two cores
+	PYTHONHASHSEED=0 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: lint test ## everything that CI checks
 
