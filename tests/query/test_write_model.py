@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from query import plan, rows
+from query import plan
+from query.formats import texts
 from storage.cover import DAY_US
 from storage.journal import Limits
 from tests.query.filled_store import WRITE_FUTURE_S, WRITE_ROWS_MAX, FilledStore, Reading, moment, plain
@@ -197,7 +198,7 @@ def test_what_is_written_in_any_format_is_read_back_in_the_order_of_its_times(
 ) -> None:
     if source.random() < 0.5:
         monkeypatch.setattr(plan, "WINDOW_ROWS", 11)
-        monkeypatch.setattr(rows, "PIECE_ROWS", 7)
+        monkeypatch.setattr(texts, "PIECE_ROWS", 7)
     clock = times(source)
     for _ in range(4):
         for form in source.sample(FORMS, len(FORMS)):
