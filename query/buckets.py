@@ -13,6 +13,7 @@ from typing import Any, Final
 from query.calendar import Calendar, TooManyBucketsError
 from query.errors import ApiError
 from query.measures import Number, Tally, plain
+from storage.naming import stream_name
 
 Path = tuple[str | None, ...]
 Key = tuple[Any, ...]
@@ -199,11 +200,6 @@ def _names_order(names: Sequence[str | None]) -> list[tuple[bool, str]]:
     return [(name is not None, name or "") for name in names]
 
 
-def shown(key: str | None) -> str:
-    """A stream's name; the literal payload's beside others is ``value``."""
-    return "value" if key is None else key
-
-
 def nested(numbers: Mapping[Path, Any], *, is_literal: bool) -> Any:
     """What stands in ``value``: an object, or what the literal payload has if there are no others in the reply."""
     if is_literal:
@@ -213,12 +209,12 @@ def nested(numbers: Mapping[Path, Any], *, is_literal: bool) -> Any:
     for path in sorted(numbers, key=len):
         place = value
         for key in path[:-1]:
-            inner = place.setdefault(shown(key), _Inner())
+            inner = place.setdefault(stream_name(key), _Inner())
             if not isinstance(inner, _Inner):
                 break
             place = inner
         else:
-            place.setdefault(shown(path[-1]), numbers[path])
+            place.setdefault(stream_name(path[-1]), numbers[path])
     return value
 
 

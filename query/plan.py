@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from storage.cover import DAY_US, HotSegment, PublishedFile
-from storage.naming import LITERAL_NAME
+from storage.naming import stream_name
 from storage.wide import PhysicalColumn
 
 # What a window holds at most if rows are spread evenly: 40 bytes and more of memory each.
@@ -40,7 +40,7 @@ class Selection:
 
     def wants(self, column: PhysicalColumn) -> bool:
         """Whether the column is one of the streams."""
-        return self.streams is None or (LITERAL_NAME if column.name is None else column.name) in self.streams
+        return self.streams is None or stream_name(column.name) in self.streams
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlencode
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -189,3 +190,10 @@ def number_from(request: Request, name: str, default: int, most: int) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 18 and 1 <= int(text) <= most):
         raise ApiError("BAD_PARAMETER", f"{name}: expected 1 .. {most}, not {text!r}")
     return int(text)
+
+
+def point_to_next(request: Request, response: Response, name: str, cursor: str) -> None:
+    """Say where the next page is: X-NEXT-CURSOR, and a link (RFC 8288)."""
+    kept = [(key, value) for key, value in request.query_params.multi_items() if key != name]
+    response.headers["x-next-cursor"] = cursor
+    response.headers["link"] = f'<{request.url.path}?{urlencode([*kept, (name, cursor)])}>; rel="next"'

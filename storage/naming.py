@@ -37,6 +37,11 @@ SUFFIXES: Final = {
 }
 
 
+def stream_name(name: str | None) -> str:
+    """What people call a stream: its name; LITERAL_NAME for the literal payload, which has none."""
+    return LITERAL_NAME if name is None else name
+
+
 def physical_names(columns: Iterable[tuple[str | None, Kind]]) -> list[str]:
     """One unique name per (stream, kind), in that order; the stream None is the literal payload.
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from query.order import time_order
 from query.rows import raw
 from storage.kinds import Kind
-from storage.naming import LITERAL_NAME, physical_names
+from storage.naming import physical_names, stream_name
 from storage.registry import StreamDescription
 from storage.wide import PhysicalColumn
 
@@ -66,10 +66,6 @@ def order_of(table: pa.Table, descending: bool | None) -> NDArray[np.int64]:
     return time_order(raw(table, "at"), raw(table, "seq"), descending)
 
 
-def stream_name(column: PhysicalColumn) -> str:
-    return LITERAL_NAME if column.name is None else column.name
-
-
 @dataclass(slots=True)
 class FlatColumn:
     """A column of a flat format.
@@ -98,7 +94,7 @@ def flat_columns(parts: Sequence[Part]) -> list[FlatColumn]:
         for column in part.columns:
             key = column.name, column.kind
             if key not in found:
-                described = part.described.get(stream_name(column), StreamDescription())
+                described = part.described.get(stream_name(column.name), StreamDescription())
                 found[key] = FlatColumn(column.physical, column.name, column.kind, described)
             found[key].sources[part.number] = column.physical
     if len(parts) > 1:
@@ -112,7 +108,7 @@ def streams_shown(parts: Sequence[Part]) -> dict[str, dict[str, str]]:
     shown: dict[str, dict[str, str]] = {}
     for part in parts:
         for column in part.columns:
-            name = stream_name(column)
+            name = stream_name(column.name)
             said = part.described.get(name, StreamDescription())
             words = {"label": said.label, "unit": said.unit, "description": said.description}
             kind = column.kind.name.lower()

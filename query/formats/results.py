@@ -13,13 +13,13 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from query.buckets import Path, Row, nested, shown
+from query.buckets import Path, Row, nested
 from query.formats.layout import Layout, Piece
 from query.stream_request import Format
 from query.times import format_precise, format_time
 from storage.cover import DAY_US, TIME_MIN_US
 from storage.kinds import Kind
-from storage.naming import physical_names
+from storage.naming import physical_names, stream_name
 from storage.publish import writer_options
 from storage.registry import StreamDescription
 from storage.wide import FIXED_FIELDS, NAMES_TYPE
@@ -143,10 +143,10 @@ def _columns(results: Sequence[Result], shape: Shape) -> list[_Column]:
     for result in results:
         for path in result.paths:
             for i in range(len(shape.aggregates)):
-                found.setdefault((path, i), result.described.get(shown(path[0]), StreamDescription()))
+                found.setdefault((path, i), result.described.get(stream_name(path[0]), StreamDescription()))
     wanted = []
     for path, i in found:
-        name = ".".join(map(shown, path))
+        name = ".".join(map(stream_name, path))
         wanted.append(name if len(shape.aggregates) == 1 else f"{name}_{shape.aggregates[i]}")
     names = physical_names((name, Kind.NUMBER) for name in wanted)
     return [

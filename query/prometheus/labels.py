@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from query.prometheus.errors import BadDataError
 from query.prometheus.language import NAME_LABEL, Matcher
 from storage.kinds import Kind
-from storage.naming import LITERAL_NAME
+from storage.naming import stream_name
 from storage.registry import Channel, StreamDescription
 from storage.wide import PhysicalColumn
 
@@ -49,7 +49,7 @@ def streams_of(
     found: dict[str, list[PhysicalColumn]] = {}
     for column in columns:
         if column.kind in NUMERIC:
-            found.setdefault(LITERAL_NAME if column.name is None else column.name, []).append(column)
+            found.setdefault(stream_name(column.name), []).append(column)
     made = []
     for name, own in found.items():
         labels = {

@@ -7,8 +7,8 @@ from fastapi import APIRouter, Request, Response
 from query.errors import ApiError
 from query.models import admin as about
 from query.ports import Backend
-from query.requests import admin_of, boolean, change, number_from, object_of, reply
-from query.services.audit import audit_page, point_to_next
+from query.requests import admin_of, boolean, change, number_from, object_of, point_to_next, reply
+from query.services.audit import audit_page
 from query.services.user import rotate, rotation_of, storage_of
 from query.times import format_time, zone_of
 from storage.registry import QUOTAS, USER_TEXTS, AdminToken, FieldError, UnknownError, User

@@ -1,13 +1,12 @@
 """Pages of the audit log, for an account and for admins."""
 
 from typing import Any
-from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
 from fastapi import Request, Response
 
 from query.ports import Backend
-from query.requests import number_from, reply
+from query.requests import number_from, point_to_next, reply
 from query.times import format_time
 from storage.registry import AuditRow
 
@@ -37,10 +36,3 @@ def audit_page(request: Request, backend: Backend, user_id: str | None, zone: Zo
     if len(rows) > limit:
         point_to_next(request, response, "before", str(rows[limit - 1].id))
     return response
-
-
-def point_to_next(request: Request, response: Response, name: str, cursor: str) -> None:
-    """Say where the next page is: X-NEXT-CURSOR, and a link (RFC 8288)."""
-    kept = [(key, value) for key, value in request.query_params.multi_items() if key != name]
-    response.headers["x-next-cursor"] = cursor
-    response.headers["link"] = f'<{request.url.path}?{urlencode([*kept, (name, cursor)])}>; rel="next"'

@@ -10,8 +10,17 @@ from query.errors import ApiError
 from query.fleet import Row, decode_cursor, encode_cursor, filter_of, rows_of, sort_of
 from query.models import device as about
 from query.ports import Backend
-from query.requests import boolean, change, is_true, mapped_channel, number_from, object_of, reply, user_of
-from query.services.audit import point_to_next
+from query.requests import (
+    boolean,
+    change,
+    is_true,
+    mapped_channel,
+    number_from,
+    object_of,
+    point_to_next,
+    reply,
+    user_of,
+)
 from query.times import format_time, zone_of
 from storage.registry import (
     DEVICE_TEXTS,

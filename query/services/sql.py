@@ -16,17 +16,14 @@ from query.requests import object_of, user_of
 from query.sql.answers import FORMATS
 from query.sql.views import directory_of, views_of
 from query.sql.workers import Answer, Query, SqlWorkers
+from query.stream_request import FORMATS as STREAM_FORMATS
+from query.stream_request import Format
 from storage.registry import User
 
 # An answer up to this long is sent whole, with its length; an error in it still has its own status.
 WHOLE_BYTES_MAX: Final = 1 << 20
 KEYS: Final = ("sql", "parameters", "format", "limit")
-MEDIA_TYPES: Final = {
-    "application/x-ndjson": "ndjson",
-    "text/csv": "csv",
-    "application/vnd.apache.arrow.stream": "arrow",
-    "application/vnd.apache.parquet": "parquet",
-}
+MEDIA_TYPES: Final = {each.value: name for name, each in STREAM_FORMATS.items() if each is not Format.JSON}
 
 
 def format_of(request: Request, body: dict[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from urllib.parse import urlencode
 
 import pyarrow as pa
 import trio
@@ -16,7 +15,7 @@ from query.per_device import newest_of_each
 from query.plan import Selection
 from query.ports import Backend
 from query.replies import StreamedReply, begin, begin_whole
-from query.requests import channel_of, user_of
+from query.requests import channel_of, point_to_next, user_of
 from query.rows import ChannelRows, windowed
 from query.services.aggregates import aggregates, points
 from query.services.stream_parts import (
@@ -180,12 +179,10 @@ def routes(backend: Backend) -> APIRouter:
         layout = layout_of(asked, is_list=is_list, cursor=following)
         pieces = pieces_of(asked.format, parts, layout, is_list=is_list)
         begun = await trio.to_thread.run_sync(begin_whole, pieces, asked.coding)
-        headers = {}
+        response = answer(begun, asked)
         if following is not None:
-            given = [pair for pair in request.query_params.multi_items() if pair[0] != "cursor"]
-            target = f"{request.url.path}?{urlencode([*given, ('cursor', following)])}"
-            headers = {"X-NEXT-CURSOR": following, "Link": f'<{target}>; rel="next"'}
-        return answer(begun, asked, headers)
+            point_to_next(request, response, "cursor", following)
+        return response
 
     # ---- routes
 

@@ -9,11 +9,9 @@ from query.models import stream_description as about
 from query.ports import Backend
 from query.requests import change, channel_of, object_of, reply, user_of
 from storage.kinds import Kind
+from storage.naming import stream_name
 from storage.registry import STREAM_TEXTS, Channel, FieldError, LimitError, StreamDescription
 from storage.store import Store
-
-# The stream of a payload that is one value, not an object.
-LITERAL = "value"
 
 
 def streams_of(store: Store, channel: Channel) -> list[dict[str, Any]]:
@@ -21,7 +19,7 @@ def streams_of(store: Store, channel: Channel) -> list[dict[str, Any]]:
     described = store.registry.stream_descriptions(channel.id)
     kinds: dict[str, list[str]] = {}
     for column in store.schema.columns_of(channel.id):
-        kinds.setdefault(LITERAL if column.name is None else column.name, []).append(kind_name(column.kind))
+        kinds.setdefault(stream_name(column.name), []).append(kind_name(column.kind))
     return [
         {
             "channel": channel.number,

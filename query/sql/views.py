@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from storage.cover import TIME_MAX_US, TIME_MIN_US
 from storage.hot import read_blocks
+from storage.naming import stream_name
 from storage.registry import StreamDescription, User
 from storage.snapshot import Snapshot
 from storage.store import Store
@@ -184,7 +185,7 @@ def _streams(store: Store, user: User) -> list[dict[str, Any]]:
     for channel in store.registry.channels(user.user_id):
         descriptions = store.registry.stream_descriptions(channel.id)
         for column in physical_columns(store.schema.columns_of(channel.id)):
-            name = "value" if column.name is None else column.name
+            name = stream_name(column.name)
             described = descriptions.get(name, NOT_DESCRIBED)
             rows.append(
                 {

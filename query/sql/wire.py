@@ -5,9 +5,9 @@ SETUP    limits, zone, directory   ->    enters the jail
 QUERY    the SQL, parameters, format ->  parses
 <- TABLES   names of views that it uses (ERROR ends it)
 VIEWS    what they are, with a descriptor of the unpublished rows in each ->
-<- HEAD     columns
+<- HEAD     the answer's media type
 <- DATA     bytes of the answer, many times
-<- END      rows
+<- END
 """
 
 import struct
@@ -40,11 +40,7 @@ class WireError(Exception):
     """The other side said something else, or nothing any more."""
 
 
-def frame(kind: Frame, body: bytes) -> bytes:
-    """The bytes of one frame."""
-    return HEADER.pack(kind.value, len(body)) + body
-
-
 def told(kind: Frame, **values: Any) -> bytes:
     """A frame whose body is a JSON object."""
-    return frame(kind, msgspec.json.encode(values))
+    body = msgspec.json.encode(values)
+    return HEADER.pack(kind.value, len(body)) + body

@@ -140,7 +140,7 @@ def _answer(port: Port) -> None:
         types = [str(each) for each in relation.types]
         reader = relation.to_arrow_reader(16_384)
         writer = writer_of(query["format"], reader.schema, types)
-        port.say(Frame.HEAD, media_type=writer.media_type, names=reader.schema.names, types=types)
+        port.say(Frame.HEAD, media_type=writer.media_type)
         port.data(writer.begin())
         rows, is_cut = 0, False
         for batch in reader:
@@ -154,7 +154,7 @@ def _answer(port: Port) -> None:
         raise refusal_of(error) from None
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise RefusedError("BAD_SQL", f"the result cannot be written as {query['format']}: {error}") from None
-    port.say(Frame.END, rows=rows, is_cut=is_cut)
+    port.say(Frame.END)
 
 
 def open_database(threads: int, memory_bytes: int) -> duckdb.DuckDBPyConnection:
