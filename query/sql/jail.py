@@ -4,7 +4,7 @@ DuckDB's own switches are the first fence (worker.py); this is the second, and i
 
     Landlock   no file but those below one directory, and these for reading only; no TCP, no signals to others
     seccomp    no sockets, no new programs or processes, no changes to files' modes, to limits, to the kernel
-    limits     address space, size of files (none can be written), seconds, and a lower priority than the daemon's
+    limits     memory, address space, size of files (none can be written), seconds, a lower priority than the daemon's
 
 A process enters before it parses a word that was typed, and cannot leave. Sources: landlock(7), seccomp(2),
 Documentation/userspace-api/landlock.rst and seccomp_filter.rst of Linux.
@@ -95,12 +95,14 @@ class Limits:
 
     Attributes:
         seconds: of the wall clock, then SIGALRM ends it.
-        memory_bytes: of address space, beyond what it has when it enters.
+        memory_bytes: that it can write to, beyond what it has when it enters.
+        mapped_bytes: of address space for what it maps and cannot write to, and reserves and does not use.
         niceness: how much it stands back behind the daemon, 0 .. 19.
     """
 
     seconds: float
     memory_bytes: int
+    mapped_bytes: int
     niceness: int = 10
 
 
@@ -133,8 +135,11 @@ def limit(limits: Limits) -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, limits.seconds)
     os.nice(limits.niceness)
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    space = pages * os.sysconf("SC_PAGE_SIZE") + limits.memory_bytes
+    pages = [int(count) for count in Path("/proc/self/statm").read_text().split()]
+    page_bytes = os.sysconf("SC_PAGE_SIZE")
+    data = pages[5] * page_bytes + limits.memory_bytes
+    space = pages[0] * page_bytes + limits.memory_bytes + limits.mapped_bytes
+    resource.setrlimit(resource.RLIMIT_DATA, (data, data))
     resource.setrlimit(resource.RLIMIT_AS, (space, space))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -31,8 +31,10 @@ CGROUP: Final = (Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))
 # Descriptors that one message can carry (SCM_MAX_FD is 253).
 DESCRIPTORS_MAX: Final = 253
 NAME: Final = re.compile(r"(?<![a-z0-9_])(?:channel_[0-9]+|channels|streams|devices)(?![a-z0-9_])")
-# Beside DuckDB's memory: stacks, arenas, pyarrow.
-OWN_BYTES: Final = 512 << 20
+# Beside DuckDB's memory: the stacks of its threads, pyarrow, Python.
+OWN_BYTES: Final = 160 << 20
+# Address space that allocators reserve and do not use.
+RESERVED_BYTES: Final = 512 << 20
 
 
 class RefusedError(Exception):
@@ -121,7 +123,9 @@ def _answer(port: Port) -> None:
     has_files = directory.is_dir()
     os.chdir(directory if has_files else "/")
     memory = setup["memory_bytes_max"]
-    limits = jail.Limits(setup["seconds"], memory + setup["unpublished_bytes_max"] + OWN_BYTES)
+    limits = jail.Limits(
+        setup["seconds"], memory + OWN_BYTES, setup["unpublished_bytes_max"] + RESERVED_BYTES
+    )
     jail.limit(limits)
     if setup["is_jailed"]:
         jail.enter([directory, *CGROUP] if has_files else CGROUP)

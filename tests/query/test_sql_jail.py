@@ -30,7 +30,7 @@ directory, secret = Path(sys.argv[1]), sys.argv[2]
 os.chdir(directory)
 inherited = os.open(directory / "own.parquet", os.O_RDONLY)
 {before}
-jail.limit(jail.Limits({seconds}, 1 << 30))
+jail.limit(jail.Limits({seconds}, 1 << 29, 1 << 29))
 jail.enter([directory, *CGROUP])
 """
 TRY = """
@@ -101,6 +101,8 @@ def run(places: tuple[Path, Path], code: str, seconds: float = 20, before: str =
         "resource.prlimit(os.getppid(), resource.RLIMIT_NOFILE, (9, 9))",
         "jail._checked(jail._libc.ptrace(16, os.getppid(), 0, 0), 'ptrace')",
         "mmap.mmap(-1, 8 << 30)",
+        "mmap.mmap(-1, 3 << 28, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)",
+        "bytearray(3 << 28)",
         "open_database(1, 1 << 28).sql(f\"FROM '{secret}'\").fetchall()",
         "open_database(1, 1 << 28).sql(f\"FROM read_text('{secret}')\").fetchall()",
         "open_database(1, 1 << 28).execute(\"COPY (SELECT 1) TO 'new.csv'\")",
