@@ -5,8 +5,10 @@ store a reading glued before or behind it. The connections are open all at once 
 bytes of one connection seldom meet in one read, and nobody's half request may hold up the others.
 """
 
+import contextlib
 import itertools
 import json
+import select
 import socket
 from collections.abc import Callable, Iterable, Iterator
 
@@ -53,10 +55,18 @@ class Exchange:
         self.client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._stream = memoryview(stream)
         self._is_half = is_half
+        self._received = b""
+        self._readable = select.poll()
+        self._readable.register(self.client, select.POLLIN)
 
     def send(self, count: int) -> bool:
-        """Send some more; False when all is sent, or the server wants no more of it."""
+        """Send some more; False when all is sent, or the server wants no more of it.
+
+        Who is told that no more is wanted stops: the server reads for a while after its last answer, not for ever.
+        """
         try:
+            if self._is_closed():
+                return False
             self.client.sendall(self._stream[:count])
             self._stream = self._stream[count:]
             if not self._stream and self._is_half:
@@ -66,12 +76,21 @@ class Exchange:
         return bool(self._stream)
 
     def receive(self) -> bytes:
-        """Everything until the server closes."""
-        received = b""
-        with self.client:
+        """Everything until the server closes.
+
+        It may close with a reset if the client sends on behind its own ``Connection: close``; the answer comes first.
+        """
+        with self.client, contextlib.suppress(ConnectionResetError):
             while data := self.client.recv(65_536):
-                received += data
-        return received
+                self._received += data
+        return self._received
+
+    def _is_closed(self) -> bool:
+        if not self._readable.poll(0):
+            return False
+        data = self.client.recv(65_536)
+        self._received += data
+        return not data
 
 
 def exchange_all(address: tuple[str, int], streams: Iterable[tuple[bytes, bool]], count: int) -> list[bytes]:
