@@ -64,7 +64,7 @@ cdef extern from "sys/epoll.h":
 
 cdef extern from "sys/socket.h":
     cdef enum:
-        SOCK_NONBLOCK, SOCK_CLOEXEC, MSG_NOSIGNAL, MSG_DONTWAIT
+        SOCK_NONBLOCK, SOCK_CLOEXEC, MSG_NOSIGNAL, MSG_DONTWAIT, MSG_TRUNC
     ctypedef unsigned int socklen_t
     cdef struct sockaddr:
         pass
@@ -403,6 +403,9 @@ cdef class Reactor(Wire):
             return 0
         if c.flags & WRAPPED:
             self.say_goodbye(slot)
+        if c.flags & CLOSING and not c.flags & (ENDED | DEAF):
+            # Closing over input that nobody read is a reset, which may take the last reply from the client.
+            recv(c.fd, NULL, RECV_BYTES, MSG_TRUNC | MSG_DONTWAIT)
         c_close(c.fd)
         self.forget(slot)
         self.closed += 1

@@ -488,6 +488,17 @@ def test_a_post_may_come_in_pieces(house: House, step: int) -> None:
     assert house.read(client, len(OK)) == OK
 
 
+def test_what_comes_behind_the_last_post_does_not_take_its_answer_away(house: House) -> None:
+    client = house.client("http")
+    house.commits.held = True
+    client.sendall(post(b"1", "Connection: close"))
+    house.until(lambda: house.commits.out)
+    client.sendall(b"\r\n")
+    house.commits.finish()
+    assert house.read(client, 500) == CLOSING_OK
+    assert client.recv(1) == b""
+
+
 def test_a_half_closed_client_still_gets_its_answer(house: House) -> None:
     client = house.client("http")
     client.sendall(post(b"1"))
