@@ -38,6 +38,7 @@ from query.services import (
     write,
 )
 from query.services.live import IS_HEAD
+from query.services.v1 import asked_path
 from storage.disk import DiskFullError
 from storage.registry import RegistryBusyError
 
@@ -87,6 +88,7 @@ def make_app(backend: Backend) -> ASGIApp:
     app = FastAPI(
         title="Thingscale",
         version="2.0.0",
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -126,11 +128,12 @@ async def on_http_error(request: Request, error: Exception) -> Response:
     await trio.lowlevel.checkpoint()
     if error.status_code == 405:
         response = reply(
-            {"error": "METHOD_NOT_ALLOWED", "detail": f"{request.method} is not for {request.url.path}"}, 405
+            {"error": "METHOD_NOT_ALLOWED", "detail": f"{request.method} is not for {asked_path(request)}"},
+            405,
         )
         response.headers["allow"] = ", ".join(sorted(methods_of(request)))
         return response
-    return reply({"error": "NOT_FOUND", "detail": f"there is nothing at {request.url.path}"}, 404)
+    return reply({"error": "NOT_FOUND", "detail": f"there is nothing at {asked_path(request)}"}, 404)
 
 
 def methods_of(request: Request) -> set[str]:

@@ -75,7 +75,7 @@ MEANINGS = {
     "DEVICE_ID_ZERO": "the device id is empty or `0`",
     "DEVICE_INUSE": "the device exists already",
     "EXPECTATION_FAILED": "`Expect` with something else than `100-continue`",
-    "HEADERS_TOO_LARGE": "the head is larger than `limits.http_header_bytes_max`",
+    "HEADERS_TOO_LARGE": "the head is larger than `limits.http_header_bytes_max`, or has more than 100 fields",
     "HTTP_VERSION_NOT_SUPPORTED": "neither HTTP/1.1 nor HTTP/1.0",
     "IDEMPOTENCY_MISMATCH": "something else was written with this `Idempotency-Key`",
     "INTERNAL_ERROR": "our fault; the log says more",
@@ -111,7 +111,7 @@ MEANINGS = {
     "REQUEST_TIMEOUT": "the request did not become complete in time",
     "SQL_FORBIDDEN": "something else than one SELECT, or a SELECT of something that is not the account's",
     "SQL_UNAVAILABLE": "this system has no Landlock and seccomp, and `sql.without_jail` is `no`",
-    "TAG_INVALID": "a written tag has control characters, or is longer than `limits.tag_bytes_max`",
+    "TAG_INVALID": "a tag has control characters, or is longer than `limits.tag_bytes_max`",
     "TOO_MANY_REQUESTS": (
         "more requests than `limits.rest_per_s`, or the account's own rate, allows, or more keys "
         "than `limits.write_keys_per_user_max`"

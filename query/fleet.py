@@ -11,7 +11,7 @@ from typing import Any, Final
 from starlette.requests import Request
 
 from query.errors import ApiError
-from query.requests import number_of_channel
+from query.requests import number_of_channel, only_parameters
 from storage.registry import DEVICE_SORTS, DEVICE_TEXTS, DeviceFilter
 
 BULK_ROWS_MAX: Final = 10_000
@@ -25,10 +25,7 @@ LISTED: Final = (*(field.name for field in fields(DeviceFilter)), "sort", "limit
 
 def filter_of(request: Request) -> DeviceFilter:
     """What the URL asks for. Raises ApiError: BAD_PARAMETER."""
-    given = request.query_params
-    for name in given:
-        if name not in LISTED:
-            raise ApiError("BAD_PARAMETER", f"{name}: no such parameter; there are {', '.join(LISTED)}")
+    given = only_parameters(request, LISTED)
     enabled, mapped_ch = given.get("enabled"), given.get("mapped_ch")
     if enabled not in (None, "true", "false"):
         raise ApiError("BAD_PARAMETER", f"enabled: expected true or false, not {enabled!r}")

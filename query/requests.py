@@ -3,11 +3,12 @@
 import base64
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlencode
 
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -180,6 +181,15 @@ def channel_of(backend: Backend, user: User, number: str) -> Channel:
     if channel is None:
         raise ApiError("NO_CHANNEL", f"there is no channel {number}")
     return channel
+
+
+def only_parameters(request: Request, names: Collection[str]) -> QueryParams:
+    """The URL's parameters; a misspelled one is refused, not passed over. Raises ApiError: BAD_PARAMETER."""
+    given = request.query_params
+    for name in given:
+        if name not in names:
+            raise ApiError("BAD_PARAMETER", f"{name}: no such parameter; there are {', '.join(names)}")
+    return given
 
 
 def number_from(request: Request, name: str, default: int, most: int) -> int:

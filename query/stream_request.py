@@ -24,7 +24,7 @@ from query.aggregate_request import (
     parse_points_request,
 )  # fmt: skip
 from query.errors import ApiError
-from query.requests import header, is_true
+from query.requests import header, is_true, only_parameters
 from query.times import TimeFormatError, parse_end, parse_time, zone_of
 from storage.cover import TIME_MIN_US
 from storage.registry import User
@@ -115,10 +115,7 @@ class StreamRequest:
 
 def parse_request(request: Request, user: User, page_rows_max: int) -> StreamRequest:
     """Raises ApiError: BAD_TIME_FORMAT, BAD_PARAMETER, BAD_AGGREGATE."""
-    given = request.query_params
-    for name in given:
-        if name not in PARAMETERS:
-            raise ApiError("BAD_PARAMETER", f"{name}: no such parameter; there are {', '.join(PARAMETERS)}")
+    given = only_parameters(request, PARAMETERS)
 
     def ask(name: str) -> str | None:
         field = PARAMETERS[name]

@@ -11,6 +11,8 @@ def registry_limits(config: Config) -> RegistryLimits:
         "channels_per_user_max",
         "events_per_user_max",
         "streams_per_channel_max",
+        "tags_per_channel_max",
+        "tag_bytes_max",
     )
     return RegistryLimits(**{name: config[f"limits.{name}"] for name in names})
 

@@ -42,7 +42,7 @@ WITH_TAG: Final = Parameter(
     example="true",
 )
 TAG_NAME: Final = Parameter(
-    "X-TAGNAME", "UTF-8, up to 255 bytes: the tag, instead of the channel", where="header", example="north"
+    "X-TAGNAME", "UTF-8: the tag, instead of the channel", where="header", example="north"
 )
 
 LIST: Final = described(
@@ -66,7 +66,8 @@ ADD: Final = described(
     takes=Body(ChannelFields, {"channel_name": "Boiler room"}, is_needed=False),
     parameters=[CHANNEL, TAG_NAME],
     errors=[
-        "BAD_JSON_FORMAT", "BAD_PARAMETER", "CHANNEL_INUSE", "MAX_CHANNEL_REACH", "NO_CHANNEL", "UNAVAILABLE",
+        "BAD_JSON_FORMAT", "CHANNEL_INUSE", "MAX_CHANNEL_REACH", "NO_CHANNEL", "TAG_INVALID", "TOO_MANY_TAGS",
+        "UNAVAILABLE",
     ],
 )  # fmt: skip
 UPDATE: Final = described(
@@ -75,12 +76,12 @@ UPDATE: Final = described(
     Reply(ChannelShown, EXAMPLE, "the channel or the tag, as it is now"),
     takes=Body(ChannelFields, {"channel_name": "Boiler room"}),
     parameters=[CHANNEL, TAG_NAME],
-    errors=["BAD_JSON_FORMAT", "BAD_PARAMETER", "NO_CHANNEL", "UNAVAILABLE"],
+    errors=["BAD_JSON_FORMAT", "NO_CHANNEL", "UNAVAILABLE"],
 )
 DELETE: Final = described(
     "Delete a channel with all its entries",
     "Its devices are not mapped any more. With `X-TAGNAME` a tag that has no entries.",
     DELETED,
     parameters=[CHANNEL, TAG_NAME],
-    errors=["BAD_PARAMETER", "NO_CHANNEL", "NOT_IMPLEMENTED", "UNAVAILABLE"],
+    errors=["NO_CHANNEL", "NOT_IMPLEMENTED", "UNAVAILABLE"],
 )

@@ -7,13 +7,23 @@ from fastapi import APIRouter, Request, Response
 from query.errors import ApiError
 from query.models import admin as about
 from query.ports import Backend
-from query.requests import admin_of, boolean, change, number_from, object_of, point_to_next, reply
-from query.services.audit import audit_page
+from query.requests import (
+    admin_of,
+    boolean,
+    change,
+    number_from,
+    object_of,
+    only_parameters,
+    point_to_next,
+    reply,
+)
+from query.services.audit import PAGED, audit_page
 from query.services.user import rotate, rotation_of, storage_of
 from query.times import format_time, zone_of
 from storage.registry import QUOTAS, USER_TEXTS, AdminToken, FieldError, UnknownError, User
 
 UTC = zone_of("UTC")
+LISTED = ("limit", "after", "search", "enabled")
 PAGE_ROWS = 100
 PAGE_ROWS_MAX = 1_000
 DATA = {"keep": True, "delete": False}
@@ -71,7 +81,7 @@ def routes(backend: Backend) -> APIRouter:
     async def list_users(request: Request) -> Response:
         admin_of(request, backend)
         limit = number_from(request, "limit", PAGE_ROWS, PAGE_ROWS_MAX)
-        parameters = request.query_params
+        parameters = only_parameters(request, LISTED)
         enabled = parameters.get("enabled")
         if enabled not in (None, "true", "false"):
             raise ApiError("BAD_PARAMETER", f"enabled: expected true or false, not {enabled!r}")
@@ -118,7 +128,7 @@ def routes(backend: Backend) -> APIRouter:
     @router.delete("/v2/admin/users/{user_id}", **about.DELETE)
     async def delete_user(request: Request, user_id: str) -> Response:
         admin = admin_of(request, backend)
-        data = request.query_params.get("data", "keep")
+        data = only_parameters(request, ["data"]).get("data", "keep")
         if data not in DATA:
             raise ApiError("BAD_PARAMETER", f"data: expected keep or delete, not {data!r}")
         try:
@@ -140,6 +150,7 @@ def routes(backend: Backend) -> APIRouter:
     @router.get("/v2/admin/audit", **about.AUDIT)
     async def audit(request: Request) -> Response:
         admin_of(request, backend)
-        return audit_page(request, backend, request.query_params.get("user"), UTC)
+        parameters = only_parameters(request, [*PAGED, "user"])
+        return audit_page(request, backend, parameters.get("user"), UTC)
 
     return router

@@ -10,6 +10,7 @@ from query.requests import number_from, point_to_next, reply
 from query.times import format_time
 from storage.registry import AuditRow
 
+PAGED = ("limit", "before")
 PAGE_ROWS = 100
 PAGE_ROWS_MAX = 1_000
 

@@ -12,8 +12,6 @@ from query.times import format_time, zone_of
 from storage.registry import Channel, ChannelLimitError, FieldError, InUseError, User
 from storage.store import Store
 
-TAG_BYTES_MAX = 255
-
 
 def last_update(store: Store, channel: Channel, user: User, tag: int = -1) -> str | None:
     at_us = store.last_update_us(channel, tag)
@@ -45,11 +43,18 @@ def tags_shown(store: Store, channel: Channel, user: User) -> list[about.Channel
 
 
 def tag_of(request: Request) -> str | None:
-    """X-TAGNAME. Raises ApiError."""
-    tag = header(request, "x-tagname")
-    if tag is not None and len(tag.encode()) > TAG_BYTES_MAX:
-        raise ApiError("BAD_PARAMETER", f"X-TAGNAME: longer than {TAG_BYTES_MAX} bytes")
-    return tag or None
+    """X-TAGNAME."""
+    return header(request, "x-tagname") or None
+
+
+def check_tag(tag: str | None, bytes_max: int) -> None:
+    """Whether readings could have it. Raises ApiError: TAG_INVALID."""
+    if tag is None:
+        return
+    if len(tag.encode()) > bytes_max:
+        raise ApiError("TAG_INVALID", f"X-TAGNAME: longer than {bytes_max} bytes ([limits] tag_bytes_max)")
+    if not tag.isprintable():
+        raise ApiError("TAG_INVALID", f"X-TAGNAME: {tag!r} has characters that cannot be printed")
 
 
 def name_of(body: dict[str, Any]) -> str | None:
@@ -70,6 +75,13 @@ def routes(backend: Backend) -> APIRouter:
     def has_tag(channel: Channel, tag: str) -> bool:
         return tag in registry.tag_names(channel.id) or store.schema.tag_id(channel.id, tag) > 0
 
+    def check_room(channel: Channel) -> None:
+        """For one more tag. Raises ApiError."""
+        most = registry.limits.tags_per_channel_max
+        met = {tag.name for tag in store.schema.tags_of(channel.id)}
+        if len(met.union(registry.tag_names(channel.id))) >= most:
+            raise ApiError("TOO_MANY_TAGS", f"channel {channel.number} has {most} tags, which is the limit")
+
     @router.get("/v2/channel", **about.LIST)
     async def list_channels(request: Request) -> Response:
         user = user_of(request, backend)
@@ -85,6 +97,7 @@ def routes(backend: Backend) -> APIRouter:
     async def add_channel(request: Request, number: str) -> Response:
         user = user_of(request, backend)
         tag, name = tag_of(request), name_of(await object_of(request, required=False))
+        check_tag(tag, registry.limits.tag_bytes_max)
         known = number_of_channel(number)
         if known is None:
             raise ApiError("NO_CHANNEL", f"{number} cannot be a channel's number: expected 0 .. {2**31 - 1}")
@@ -95,6 +108,8 @@ def routes(backend: Backend) -> APIRouter:
                     channel = registry.add_channel(user.user_id, known, None if tag else name)
                 elif has_tag(channel, tag):
                     raise ApiError("CHANNEL_INUSE", f"channel {known} has a tag {tag}")
+                else:
+                    check_room(channel)
                 if tag is not None:
                     registry.put_tag_name(channel.id, tag, name or channel.channel_name)
         except InUseError as error:

@@ -17,6 +17,7 @@ from query.requests import (
     mapped_channel,
     number_from,
     object_of,
+    only_parameters,
     point_to_next,
     reply,
     user_of,
@@ -42,6 +43,7 @@ PAGE_ROWS_MAX = 10_000
 ROWS_AT_A_TIME = 200
 ATOMIC_ROWS_MAX = 2_000
 ON_EXISTING = ("error", "skip", "update")
+PROVISIONED = ("on_existing", "atomic")
 RESULTS = ("created", "updated", "skipped", "failed")
 REFUSED = {InUseError: "DEVICE_INUSE", DeviceLimitError: "MAX_DEVICE_REACH", FieldError: "BAD_JSON_FORMAT"}
 
@@ -151,10 +153,11 @@ def routes(backend: Backend) -> APIRouter:
     @router.post("/v2/device", **about.PROVISION)
     async def provision(request: Request) -> Response:
         user = user_of(request, backend)
-        on_existing = request.query_params.get("on_existing", "error")
+        given = only_parameters(request, PROVISIONED)
+        on_existing = given.get("on_existing", "error")
         if on_existing not in ON_EXISTING:
             raise ApiError("BAD_PARAMETER", f"on_existing: expected one of {', '.join(ON_EXISTING)}")
-        is_atomic = is_true(request.query_params.get("atomic"))
+        is_atomic = is_true(given.get("atomic"))
         rows = rows_of(await request.body(), request.headers.get("content-type", ""))
         if is_atomic and len(rows) > ATOMIC_ROWS_MAX:
             raise ApiError("BULK_REFUSED", f"more than {ATOMIC_ROWS_MAX} devices cannot be all or nothing")

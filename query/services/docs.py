@@ -1,12 +1,15 @@
-"""/docs: the OpenAPI document as a page to read and to try things on, without anything from elsewhere.
+"""/openapi.json, and /docs: the same as a page to read and to try things on, without anything from elsewhere.
 
 The page is Swagger UI, out of the files that the package fastapi-offline ships; of the package nothing else is used.
+The document takes a quarter of a second to make and is always the same: it is made once, beside the daemon's work.
 """
 
+import json
 from importlib.resources import files
 from typing import Final
 
-from fastapi import APIRouter, Response
+import trio
+from fastapi import APIRouter, FastAPI, Request, Response
 
 from query.errors import ApiError
 from query.ports import Backend
@@ -54,9 +57,32 @@ STYLE: Final = """body { margin: 0; }
 WRITTEN: Final = {"page.js": ("text/javascript", SCRIPT), "page.css": ("text/css", STYLE)}
 
 
+class Document:
+    """The application's OpenAPI document as bytes, made when somebody first asks for it."""
+
+    def __init__(self) -> None:
+        self._text: bytes | None = None
+        self._making = trio.Lock()
+
+    async def text(self, app: FastAPI) -> bytes:
+        async with self._making:
+            if self._text is None:
+                self._text = await trio.to_thread.run_sync(self._make, app)
+            return self._text
+
+    @staticmethod
+    def _make(app: FastAPI) -> bytes:
+        return json.dumps(app.openapi(), ensure_ascii=False, separators=(",", ":")).encode()
+
+
 def routes(_backend: Backend) -> APIRouter:
     router = APIRouter(include_in_schema=False)
     shipped = files("fastapi_offline") / "static"
+    document = Document()
+
+    @router.get("/openapi.json")
+    async def described(request: Request) -> Response:
+        return Response(await document.text(request.app), media_type="application/json")
 
     @router.get("/docs")
     async def page() -> Response:

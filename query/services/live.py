@@ -12,7 +12,7 @@ from query.live.view import Viewer
 from query.models import live as about
 from query.ports import Backend
 from query.replies import cancel_when_gone
-from query.requests import channel_of, token_of, user_of
+from query.requests import channel_of, only_parameters, token_of, user_of
 from query.stream_request import listed
 from storage.registry import User
 
@@ -23,10 +23,7 @@ IS_HEAD = "thingscale.is_head"  # in the scope: only the head of the reply is wa
 
 def watch_of(request: Request, backend: Backend, user: User) -> Watch:
     """Raises ApiError."""
-    given = request.query_params
-    for name in given:
-        if name not in PARAMETERS:
-            raise ApiError("BAD_PARAMETER", f"{name}: no such parameter; there are {', '.join(PARAMETERS)}")
+    given = only_parameters(request, PARAMETERS)
     numbers = listed(given.getlist("channel"))
     channels = frozenset(channel_of(backend, user, number).id for number in numbers) if numbers else None
     devices, tags = listed(given.getlist("device")), listed(given.getlist("tag"))

@@ -8,8 +8,8 @@ from fastapi import APIRouter, Request, Response
 from query.errors import ApiError
 from query.models import user as about
 from query.ports import Backend
-from query.requests import change, object_of, reply, user_of
-from query.services.audit import audit_page
+from query.requests import change, object_of, only_parameters, reply, user_of
+from query.services.audit import PAGED, audit_page
 from query.times import format_time, zone_of
 from storage.registry import OVERLAP_S_MAX, USER_TEXTS, WHICH, FieldError, Registry, User
 
@@ -97,6 +97,7 @@ def routes(backend: Backend) -> APIRouter:
     @router.get("/v2/user/audit", **about.AUDIT)
     async def audit(request: Request) -> Response:
         user = user_of(request, backend)
+        only_parameters(request, PAGED)
         return audit_page(request, backend, user.user_id, zone_of(user.locale))
 
     return router

@@ -7,7 +7,7 @@ range is kept; a client of v1 ignores the status, so errors are v2's.
 import json
 from collections.abc import Iterator
 from typing import Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import trio
 from fastapi import APIRouter, Request, Response
@@ -26,6 +26,12 @@ VALUES: Final = {
     "value4": ("value4", "v4"),
 }
 NOT_DESCRIBED: Final = StreamDescription()
+# What stands before the list.
+HEAD: Final = ("channel", "channel_name", "last_update", "aggr_type")
+# The parameters of v2's Stream service that do not change what an entry looks like, or how it is written.
+PARAMETERS: Final = ("start", "end", "limit", "cursor", "sort", "tag", "device", "aggregate", "zone")
+# The path that the client asked for, in the scope of a request that was passed on.
+ASKED: Final = "thingscale.asked_path"
 
 
 def numbers_of(value: Any) -> dict[str, int | float]:
@@ -69,9 +75,9 @@ class OldRows:
             head, found, rest = self._text.partition(f'"{name}":[')
             if found:
                 self._has_head, self._list, self._text = True, name, rest
-                return json.dumps(
-                    json.loads(head.rstrip(",") + "}"), ensure_ascii=False, separators=(",", ":")
-                )[:-1]
+                given = json.loads(head.rstrip(",") + "}")
+                kept = {key: given[key] for key in HEAD if key in given}
+                return json.dumps(kept, ensure_ascii=False, separators=(",", ":"))[:-1]
         return None
 
     def _rows(self) -> Iterator[str]:
@@ -104,8 +110,10 @@ class Passed(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         inner = {name: value for name, value in scope.items() if name not in OUTER}
         inner.update(path=self._path, raw_path=quote(self._path).encode(), root_path="")
+        inner[ASKED] = scope["path"]
         if self._is_old:
             inner["headers"] = old_headers(scope["headers"])
+            inner["query_string"] = old_query(self._request)
             await self._request.app(inner, self._request.receive, OldSend(send))
         else:
             await self._request.app(inner, self._request.receive, send)
@@ -122,6 +130,18 @@ def old_headers(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]
     if given.get(b"x-endtime", b"").strip().lower() == b"last" and b"x-pagesort" not in given:
         kept.append((b"x-pagesort", b"desc"))
     return kept
+
+
+def old_query(request: Request) -> bytes:
+    """Without what is younger than v1's shape, as a format or buckets of time are."""
+    given = request.query_params.multi_items()
+    return urlencode([(name, value) for name, value in given if name in PARAMETERS]).encode()
+
+
+def asked_path(request: Request) -> str:
+    """The path as the client asked for it, under v1's name if that was it."""
+    path: str = request.scope.get(ASKED, request.url.path)
+    return path
 
 
 class OldSend:

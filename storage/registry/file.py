@@ -35,6 +35,8 @@ class RegistryLimits:
     channels_per_user_max: int = 10_000
     events_per_user_max: int = 1_000
     streams_per_channel_max: int = 1_024
+    tags_per_channel_max: int = 10_000
+    tag_bytes_max: int = 128
 
 
 class RegistryFile:

@@ -130,8 +130,11 @@ def test_accounts_are_listed_page_by_page_and_searched(admin: Admin) -> None:
     status, page, headers = admin.call("GET", path)
     assert ([user["user_id"] for user in page], "link" in headers) == (ids[2:], False)
     assert [user["user_id"] for user in admin.call("GET", "users?search=paged&enabled=false")[1]] == ids[2:]
-    for wrong in ("limit=0", "limit=1001", "limit=x", "enabled=yes"):
+    for wrong in ("limit=0", "limit=1001", "limit=x", "enabled=yes", "enable=false"):
         assert admin.refused("GET", f"users?{wrong}") == (400, "BAD_PARAMETER")
+    assert admin.refused("GET", "audit?users=U000001") == (400, "BAD_PARAMETER")
+    assert admin.refused("DELETE", f"users/{ids[0]}?dat=delete") == (400, "BAD_PARAMETER")
+    assert admin.call("GET", f"users/{ids[0]}")[0] == 200
 
 
 def test_an_account_is_changed_and_what_is_wrong_changes_nothing(admin: Admin) -> None:

@@ -101,7 +101,14 @@ def test_a_tag_can_be_made_renamed_and_deleted(daemon: Daemon, tag: str) -> None
     assert refused(daemon, "DELETE", path, X_TAGNAME="never") == (404, "NO_CHANNEL")
     assert call(daemon, "DELETE", path, X_TAGNAME=header) == (200, {})
     assert [each["tag"] for each in call(daemon, "GET", path, X_WITHTAG="1")[1]] == [None, "east"]
-    assert refused(daemon, "POST", path, X_TAGNAME="x" * 256) == (400, "BAD_PARAMETER")
+    assert call(daemon, "DELETE", path) == (200, {})
+
+
+def test_a_tag_that_no_reading_could_have_cannot_be_made(daemon: Daemon) -> None:
+    path = "/v2/channel/25"
+    assert call(daemon, "POST", path, X_TAGNAME="x" * 128) == (201, row(25, "NEW_CH25", "x" * 128))
+    assert refused(daemon, "POST", path, X_TAGNAME="x" * 129) == (400, "TAG_INVALID")
+    assert refused(daemon, "POST", path, X_TAGNAME="a\tb") == (400, "TAG_INVALID")
     assert call(daemon, "DELETE", path) == (200, {})
 
 

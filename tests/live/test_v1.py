@@ -98,6 +98,22 @@ def test_v1_channel_has_labels_and_units_of_four_streams(daemon: Daemon) -> None
     ]
 
 
+def test_descriptions_and_younger_parameters_leave_the_shape_of_v1_as_it_was(daemon: Daemon) -> None:
+    call(daemon, "PUT", "/v2/channel/22/stream/value1", {"label": "Boiler", "unit": "°C"})
+    assert "streams" in call(daemon, "GET", "/v2/stream/22", **ALWAYS)[1]
+    plain = call(daemon, "GET", "/v1/stream/22", **ALWAYS)
+    assert list(plain[1]) == ["channel", "channel_name", "last_update", "stream"]
+    assert (
+        call(daemon, "GET", "/v1/stream/22?meta=true&format=csv&streams=value2&points=3", **ALWAYS) == plain
+    )
+    assert (
+        call(daemon, "GET", "/v1/stream/22?start=2000-01-01&end=2999-01-01&limit=2")[1]["stream"]
+        == (plain[1]["stream"][:2])
+    )
+    aggregate = call(daemon, "GET", "/v1/stream/22", X_AGGREGATE="avg", **ALWAYS)[1]
+    assert list(aggregate) == ["channel", "channel_name", "last_update", "aggr_type", "result"]
+
+
 def test_a_long_range_of_v1_is_whole(daemon: Daemon) -> None:
     daemon.add_device("long", 24)
     for _ in range(300):
@@ -112,6 +128,7 @@ def test_errors_of_v1_are_those_of_v2(daemon: Daemon) -> None:
     assert refused(daemon, "GET", "/v1/channel/99") == (404, "NO_CHANNEL")
     assert refused(daemon, "GET", "/v1/stream/21", X_APITOKEN="x", X_ENDTIME="last") == (401, "AUTH_REQUIRED")
     assert refused(daemon, "GET", "/v1/nothing") == (404, "NOT_FOUND")
+    assert call(daemon, "GET", "/v1/nothing")[1]["detail"] == "there is nothing at /v1/nothing"
     assert refused(daemon, "PUT", "/v1/session") == (405, "METHOD_NOT_ALLOWED")
 
 

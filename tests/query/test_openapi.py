@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from openapi_spec_validator import OpenAPIV31SpecValidator
@@ -17,6 +18,7 @@ from query.app import make_app
 from query.errors import MEANINGS, TOKENS
 from query.http.errors import TOKENS as SERVER_TOKENS
 from query.models.prometheus import FORM
+from query.services import docs
 from query.stream_request import PARAMETERS
 from tests.described import Document
 from tests.query.filled_store import FilledStore
@@ -39,6 +41,26 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
 @pytest.fixture(scope="module")
 def document(app: FastAPI) -> dict[str, Any]:
     return app.openapi()
+
+
+async def test_the_document_is_made_once(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[FastAPI] = []
+
+    def make(self: FastAPI) -> dict[str, Any]:
+        made.append(self)
+        return {"openapi": "3.1.0"}
+
+    monkeypatch.setattr(app, "openapi", lambda: make(app))
+    document = docs.Document()
+    texts: list[bytes] = []
+
+    async def ask() -> None:
+        texts.append(await document.text(app))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(ask)
+    assert (texts, made) == ([b'{"openapi":"3.1.0"}'] * 3, [app])
 
 
 def leaves(routes: Iterable[Any]) -> Iterator[APIRoute]:
