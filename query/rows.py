@@ -73,6 +73,18 @@ class ChannelRows:
         found = np.flatnonzero(mask)
         return take(block, found, self._texts) if len(found) else None
 
+    def estimate(self) -> int:
+        """About how many rows there are: exact in memory, in files as if times were even and every name wanted."""
+        files: list[PublishedFile | HotSegment] = [*self._snapshot.published, *self._snapshot.hot]
+        rows = sum(len(block) for block in self._fresh)
+        for file in files:
+            first, last = (
+                max(file.first_us, self.selection.start_us),
+                min(file.last_us + 1, self.selection.end_us),
+            )
+            rows += file.rows * max(last - first, 0) // (file.last_us + 1 - file.first_us)
+        return rows
+
     def ends(self) -> tuple[int, int] | None:
         """The first and the last time that there may be rows of, both inclusive; None without any."""
         files: list[PublishedFile | HotSegment] = [*self._snapshot.published, *self._snapshot.hot]

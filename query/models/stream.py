@@ -110,7 +110,11 @@ OTHERS: Final = {
     Format.ARROW.value: "an Arrow IPC stream with the same columns",
     Format.PARQUET.value: "a Parquet file with the same columns",
 }
-HEADERS: Final = {**PAGED, "X-APPROXIMATE": "percentiles that are estimated: there were too many values"}
+HEADERS: Final = {
+    **PAGED,
+    "X-APPROXIMATE": "percentiles that are estimated: there were too many values",
+    "X-ROWS-ESTIMATE": "of a whole range: about how many readings come, or more if not all devices and tags are wanted",
+}
 Limit = Annotated[int, Field(ge=1)]
 Points = Annotated[int, Field(ge=POINTS_MIN)]
 Aggregation = Annotated[str, Field(min_length=2)]

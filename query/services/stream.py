@@ -122,15 +122,17 @@ def routes(backend: Backend) -> APIRouter:
                     else stack.enter_context(store.snapshot(channel, selection.start_us, selection.end_us))
                     for channel, selection in zip(channels, selections, strict=True)
                 ]
-                parts = []
+                parts, estimate = [], 0
                 for channel, selection, snapshot in zip(channels, selections, snapshots, strict=True):
                     tables: Iterator[pa.Table] = iter(())
                     columns = columns_of(backend, channel)
                     if snapshot is not None and selection is not None:
                         columns = snapshot.columns
+                        rows = await rows_of(backend, snapshot, selection)
+                        estimate += rows.estimate()
                         tables = windowed(
-                            await rows_of(backend, snapshot, selection), backend.engine.ahead,
-                            descending=asked.descending, windows_ahead=WINDOWS_AHEAD.get(asked.format, 1),
+                            rows, backend.engine.ahead, descending=asked.descending,
+                            windows_ahead=WINDOWS_AHEAD.get(asked.format, 1),
                         )  # fmt: skip
                     parts.append(part_of(backend, channel, asked, columns, tables))
                 pieces = pieces_of(asked.format, parts, layout_of(asked, is_list=is_list), is_list=is_list)
@@ -138,12 +140,12 @@ def routes(backend: Backend) -> APIRouter:
             except BaseException:
                 close()
                 raise
+        told = {"X-ROWS-ESTIMATE": str(estimate)}
         if begun.rest is None:
             close()
-            return answer(begun, asked)
-        return StreamedReply(
-            begun.first, begun.rest, asked.format.value, head_fields(begun), backend.queries, close
-        )
+            return answer(begun, asked, told)
+        fields = head_fields(begun) | told
+        return StreamedReply(begun.first, begun.rest, asked.format.value, fields, backend.queries, close)
 
     async def page(
         request: Request, channels: Sequence[Channel], user: User, asked: StreamRequest, *, is_list: bool

@@ -82,6 +82,16 @@ def test_every_row_comes_once_and_in_order(daemon: Daemon, shape: str, coding: s
     assert seqs(shape, uncoded(headers, content)) == list(range(ROWS))
 
 
+def test_a_range_says_about_how_many_rows_come(daemon: Daemon) -> None:
+    assert get(daemon, f"{ALL}&format=arrow")[0]["x-rows-estimate"] == str(ROWS)
+    newest = get(daemon, "end=last&limit=100000&format=ndjson")[1]
+    since = json.loads(newest.partition(b"\n")[0])["at"].replace("+", "%2B")
+    headers, content = get(daemon, f"start={since}&{ALL}&format=ndjson")
+    assert int(headers["x-rows-estimate"]) == pytest.approx(len(from_ndjson(content)), rel=0.02)
+    assert get(daemon, "end=1999-01-01&format=csv")[0]["x-rows-estimate"] == "0"
+    assert "x-rows-estimate" not in get(daemon, f"{ALL}&aggregate=avg")[0]
+
+
 def test_pyarrow_and_pandas_read_a_reply_as_it_comes(daemon: Daemon) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", daemon.port("http"), timeout=60)
     connection.request("GET", f"/v2/stream/1?{ALL}", headers={

@@ -1,7 +1,9 @@
 """``thingscale export``, ``sql`` and ``tail``: with a daemon that runs, and on a data directory without one."""
 
+import contextlib
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -82,6 +84,34 @@ def test_an_export_that_fails_leaves_no_file_and_the_old_one_alone(daemon: Daemo
     assert refused(2, "export", 3, "--format", "xml").startswith("--format: expected one of csv")
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("x.csv", "old")]
     assert "nowhere" in refused(1, "export", 3, "-o", tmp_path / "nowhere" / "x.csv")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "ndjson", "json", "arrow"])
+def test_on_a_terminal_an_export_and_an_import_say_how_far_they_are(
+    daemon: Daemon, tmp_path: Path, suffix: str
+) -> None:
+    file = tmp_path / f"x.{suffix}"
+    assert "100%" in on_a_terminal("export", "3", "-o", str(file))
+    if suffix != "json":
+        daemon.request("POST", "/v2/channel/5")
+        assert "100%" in on_a_terminal("import", "5", str(file))
+
+
+def on_a_terminal(*arguments: str) -> str:
+    """What a command that succeeds shows on stderr, which is a terminal."""
+    ours, theirs = pty.openpty()
+    command = subprocess.Popen(
+        [sys.executable, "-m", "thingscale", *arguments],
+        stdout=subprocess.DEVNULL, stderr=theirs, env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
+    )  # fmt: skip
+    os.close(theirs)
+    told = b""
+    with contextlib.suppress(OSError):  # that is how the end of the last writer looks
+        while piece := os.read(ours, 4_096):
+            told += piece
+    os.close(ours)
+    assert command.wait(60) == 0, told
+    return told.decode()
 
 
 # ---- sql

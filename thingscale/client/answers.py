@@ -6,7 +6,7 @@ pyarrow, pandas and Polars are imported when they are needed, not before.
 import datetime
 import json
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -47,6 +47,19 @@ class Datapoint:
         return cls(row["_id"], at, row["device"], row["tag"], row["value"], row.get("channel"))
 
 
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """An answer on its way.
+
+    Attributes:
+        pieces: its bytes, as they come in.
+        rows_estimate: about how many rows it has; None if the server does not say.
+    """
+
+    pieces: Iterator[bytes]
+    rows_estimate: int | None
+
+
 class Answer:
     """Rows as objects of JSON, or all of them as a table."""
 
@@ -68,8 +81,15 @@ class Answer:
         Raises:
             ThingscaleError: before the first piece.
         """
+        with self.transfer(form) as transfer:
+            yield from transfer.pieces
+
+    @contextmanager
+    def transfer(self, form: str) -> Iterator[Transfer]:
+        """The same, with what the server says of it beforehand. Raises ThingscaleError."""
         with self._ask(form) as reply:
-            yield from reply.iter_bytes(PIECE_BYTES)
+            estimate = reply.headers.get("x-rows-estimate")
+            yield Transfer(reply.iter_bytes(PIECE_BYTES), None if estimate is None else int(estimate))
 
     def to_arrow(self) -> "pa.Table":
         """Raises ThingscaleError."""

@@ -11,7 +11,7 @@ import typer
 
 from thingscale.client import BadRequestError, Client
 from thingscale.commands.options import AsJson, fail
-from thingscale.commands.output import bytes_progress, line, print_object, print_objects, print_table
+from thingscale.commands.output import course, line, print_object, print_objects, print_table
 from thingscale.commands.server import rest_command
 
 app = typer.Typer(no_args_is_help=True, help="Devices: who sends, and to which channel.")
@@ -206,7 +206,8 @@ def import_devices(
     """Register or change many devices out of a table. Exit code 1 if a line cannot be done."""
     totals = dict.fromkeys(("created", "updated", "skipped", "failed"), 0)
     try:
-        with bytes_progress(str(file), file.stat().st_size) as progress:
+        size, done = file.stat().st_size or 1, 0
+        with course(str(file)) as far:
             # All or nothing goes as it is. Of the pieces the reports are in the order of the lines.
             for numbers, piece in [(None, file.read_bytes())] if atomic else tables_of(file):
                 for place, report in enumerate(provision(client, piece, on_existing, is_atomic=atomic)):
@@ -214,7 +215,8 @@ def import_devices(
                         report["line"] = numbers[place]
                     totals[report["result"]] += 1
                     say(report, as_json=as_json)
-                progress.advance(progress.task_ids[0], len(piece))
+                done += len(piece)
+                far.move(len(piece), done / size)
     except ValueError as error:
         fail(f"{file}: {error}", 2)
     if not as_json:

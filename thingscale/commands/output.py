@@ -8,13 +8,14 @@ from itertools import islice
 from typing import Any, Final
 
 from rich.console import Console
+from rich.filesize import decimal
 from rich.progress import (
     BarColumn,
-    DownloadColumn,
     Progress,
+    TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
-    TransferSpeedColumn,
+    TimeRemainingColumn,
 )
 from rich.table import Table
 from rich.text import Text
@@ -88,19 +89,45 @@ def print_object(value: Mapping[str, Any], *, as_json: bool) -> None:
     console().print(table)
 
 
+class Course:
+    """How far long work has come, on stderr; silent unless that is a terminal.
+
+    Attributes:
+        is_shown: whether somebody sees it.
+    """
+
+    def __init__(self, progress: Progress, what: str) -> None:
+        self.is_shown = not progress.disable
+        self._progress = progress
+        self._task = progress.add_task(what, total=None, size="")
+        self._bytes = 0
+
+    def move(self, size: int, share: float | None = None) -> None:
+        """So many bytes more have gone over the line.
+
+        Args:
+            size: bytes.
+            share: of the whole that is done, 0 to 1; None if nobody knows.
+        """
+        self._bytes += size
+        total = None if share is None else 1.0
+        done = 0 if share is None else min(share, 1.0)
+        self._progress.update(self._task, completed=done, total=total, size=decimal(self._bytes))
+
+
 @contextmanager
-def bytes_progress(what: str, total: int | None = None) -> Iterator[Progress]:
-    """How many bytes went over the line, on stderr; silent unless that is a terminal."""
+def course(what: str) -> Iterator[Course]:
+    """A line with a bar, the percentage where it is known, bytes and times; it goes when the work is done."""
     progress = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[size]}"),
         TimeElapsedColumn(),
+        TimeRemainingColumn(),
         console=Console(stderr=True),
         disable=not sys.stderr.isatty(),
         transient=True,
     )
     with progress:
-        progress.add_task(what, total=total)
-        yield progress
+        yield Course(progress, what)

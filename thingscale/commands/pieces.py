@@ -4,6 +4,7 @@ Texts are divided between their rows and otherwise left as they are, for the dae
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -16,8 +17,21 @@ CSV: Final = "text/csv"
 ARROW: Final = "application/vnd.apache.arrow.stream"
 
 
-def pieces_of(file: Path, shape: str) -> Iterator[tuple[str, bytes]]:
-    """Media type and content of each piece.
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What one request has.
+
+    Attributes:
+        share: how much of the file has been read with it, 0 to 1.
+    """
+
+    media_type: str
+    body: bytes
+    share: float
+
+
+def pieces_of(file: Path, shape: str) -> Iterator[Piece]:
+    """The file, piece by piece.
 
     Raises:
         OSError: it cannot be read.
@@ -25,13 +39,15 @@ def pieces_of(file: Path, shape: str) -> Iterator[tuple[str, bytes]]:
     """
     match shape:
         case "ndjson" | "csv":
+            size = file.stat().st_size or 1
             with file.open("rb") as source:
                 head = next(records(source), b"") if shape == "csv" else b""
                 for body in packed(records(source) if shape == "csv" else lines(source)):
-                    yield CSV if shape == "csv" else NDJSON, head + body
+                    yield Piece(CSV if shape == "csv" else NDJSON, head + body, source.tell() / size)
+        case "parquet":
+            yield from parquet_pieces(file)
         case _:
-            for body in tables(file, shape):
-                yield ARROW, body
+            yield from arrow_pieces(file)
 
 
 def lines(source: BinaryIO) -> Iterator[bytes]:
@@ -68,19 +84,27 @@ def packed(rows: Iterator[bytes]) -> Iterator[bytes]:
         yield b"".join(held)
 
 
-def tables(file: Path, shape: str) -> Iterator[bytes]:
-    """As Arrow IPC streams."""
+def parquet_pieces(file: Path) -> Iterator[Piece]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if shape == "parquet":
-        with pq.ParquetFile(file) as source:
-            yield from (as_stream(pa, batch) for batch in source.iter_batches(PIECE_ROWS) if len(batch))
-        return
+    with pq.ParquetFile(file) as source:
+        done = 0
+        for batch in source.iter_batches(PIECE_ROWS):
+            done += len(batch)
+            if len(batch):
+                yield Piece(ARROW, as_stream(pa, batch), done / source.metadata.num_rows)
+
+
+def arrow_pieces(file: Path) -> Iterator[Piece]:
+    import pyarrow as pa
+
+    size = file.stat().st_size or 1
     with pa.OSFile(str(file)) as raw, pa.ipc.open_stream(raw) as stream:
         for batch in stream:
+            share = raw.tell() / size
             for first in range(0, len(batch), PIECE_ROWS):
-                yield as_stream(pa, batch.slice(first, PIECE_ROWS))
+                yield Piece(ARROW, as_stream(pa, batch.slice(first, PIECE_ROWS)), share)
 
 
 def as_stream(pa: Any, batch: Any) -> bytes:

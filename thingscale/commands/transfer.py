@@ -12,8 +12,9 @@ import typer
 
 from thingscale.client import Answer, Client, ThingscaleError
 from thingscale.commands.options import AsJson, fail
-from thingscale.commands.output import bytes_progress, line
+from thingscale.commands.output import course, line
 from thingscale.commands.pieces import pieces_of
+from thingscale.commands.rowcount import counter_of
 from thingscale.commands.server import rest_command
 
 FORMATS: Final = ("csv", "ndjson", "json", "arrow", "parquet")
@@ -112,10 +113,18 @@ def export(
 
 def save(answer: Answer, shape: str, output: Path | None) -> None:
     """Copy an answer to where it belongs."""
-    with bytes_progress("stdout" if output is None else str(output)) as progress, written(output) as file:
-        for piece in answer.pieces(shape):
+    with (
+        course("stdout" if output is None else str(output)) as far,
+        written(output) as file,
+        answer.transfer(shape) as transfer,
+    ):
+        rows = counter_of(shape) if far.is_shown and transfer.rows_estimate else None
+        for piece in transfer.pieces:
             file.write(piece)
-            progress.advance(progress.task_ids[0], len(piece))
+            share = None
+            if rows is not None and transfer.rows_estimate:
+                share = rows.count(piece) / transfer.rows_estimate
+            far.move(len(piece), share)
 
 
 def import_readings(
@@ -142,12 +151,14 @@ def import_readings(
     run = os.urandom(16) if again else b""
     stored = 0
     try:
-        with bytes_progress(str(file)) as progress:
-            for place, (media_type, body) in enumerate(pieces_of(file, shape)):
+        with course(str(file)) as far:
+            for place, piece in enumerate(pieces_of(file, shape)):
                 # What is the same piece of the same file is stored once, whenever it comes.
-                key = hashlib.sha256(b"%d %b " % (place, run) + body).hexdigest()
-                stored += client.write_body(channel, body, media_type, key=key, tag=tag, device=device)
-                progress.advance(progress.task_ids[0], len(body))
+                key = hashlib.sha256(b"%d %b " % (place, run) + piece.body).hexdigest()
+                stored += client.write_body(
+                    channel, piece.body, piece.media_type, key=key, tag=tag, device=device
+                )
+                far.move(len(piece.body), piece.share)
     except ThingscaleError as error:
         fail(f"{error} (after {stored} readings that are stored)")
     except ValueError as error:
