@@ -36,6 +36,7 @@ class Durability:
         self._waiting: deque[tuple[int, trio.Event]] = deque()
         self._room = trio.Event()
         self._completed = trio.Event()
+        self._commits = 0
 
     async def append(
         self, kind: PayloadKind, device: int, channel: int, tag: bytes, payload: bytes
@@ -65,14 +66,19 @@ class Durability:
         await durable.wait()
 
     async def settled(self) -> None:
-        """Return when everything that is in the journal now is durable, notes included."""
-        for _ in range(self._journal.out + (not self._journal.is_empty())):
+        """Return when everything that is in the journal now is durable, notes included.
+
+        Commits are counted, because several may end before whoever waits for one of them has its turn.
+        """
+        last = self._commits + self._journal.out + (not self._journal.is_empty())
+        while self._commits < last:
             completed = self._completed
             self._reactor.kick(*self._now())
             await completed.wait()
 
     def on_durable(self, next_seq: int) -> None:
         """Everything before next_seq is durable, and a batch has room again."""
+        self._commits += 1
         completed, self._completed = self._completed, trio.Event()
         completed.set()
         while self._waiting and self._waiting[0][0] < next_seq:

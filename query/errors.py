@@ -104,7 +104,10 @@ MEANINGS = {
     "NO_USER": "there is no such account",
     "NUMBER_OUT_OF_RANGE": "a written number is beyond the largest double",
     "OVERLOADED": "more clients than `limits.http_connections_max`",
-    "PAYLOAD_TOO_LARGE": "a written value is longer than `limits.payload_bytes_max`",
+    "PAYLOAD_TOO_LARGE": (
+        "a written value is longer than `limits.payload_bytes_max`, or a message for a device than "
+        "`limits.packet_bytes_max`"
+    ),
     "QUERY_MEMORY": "a query in SQL needs more than `sql.memory_bytes_max`",
     "QUERY_TIMEOUT": "a query in SQL took longer than `sql.seconds_max`",
     "QUERY_TOO_LARGE": "an answer in SQL is longer than `sql.answer_bytes_max`",

@@ -89,7 +89,14 @@ class Limiter(Protocol):
 
 
 class Publisher(Protocol):
-    """The way of a message to the user's own subscribers."""
+    """The way of a message to the user's own subscribers.
+
+    Attributes:
+        message_bytes_max: of topic and payload together.
+    """
+
+    @property
+    def message_bytes_max(self) -> int: ...
 
     async def publish(self, user_id: str, topic: bytes, payload: bytes, qos: int) -> bool:
         """Publish, not retained; True when it is durable for the sessions that it is queued for, False without room."""

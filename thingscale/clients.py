@@ -1,6 +1,7 @@
 """The broker as the REST services see it: who is connected, and a message for a device."""
 
 from collections.abc import Callable
+from typing import Final
 
 from ingest.durability import Durability
 from ingest.mqtt.broker import Broker
@@ -8,6 +9,9 @@ from ingest.mqtt.sentences import Why
 from ingest.mqtt.sessions import Namespace
 from query.ports import LiveSession
 from storage.notes import Message
+
+# A PUBLISH's first byte, remaining length, length of the topic, packet id and (no) properties, at most.
+HEAD_BYTES_MAX: Final = 10
 
 
 class Clients:
@@ -34,6 +38,7 @@ class Clients:
         self._token_of = token_of
         self._peer = peer
         self._now = now
+        self.message_bytes_max = broker.options.packet_bytes_max - HEAD_BYTES_MAX
 
     def _namespace(self, user_id: str) -> Namespace:
         return self._broker.namespace(user_id, self._token_of(user_id))

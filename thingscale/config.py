@@ -234,6 +234,8 @@ def load(
         raise ConfigError("storage.segment_bytes: must be at least twice storage.batch_bytes_max")
     if config["storage.batch_bytes_max"] < 2 * config["limits.payload_bytes_max"]:
         raise ConfigError("storage.batch_bytes_max: must be at least twice limits.payload_bytes_max")
+    if config["storage.batch_bytes_max"] < 2 * config["limits.packet_bytes_max"]:
+        raise ConfigError("storage.batch_bytes_max: must be at least twice limits.packet_bytes_max")
     if config["limits.packet_bytes_max"] < config["limits.payload_bytes_max"]:
         raise ConfigError("limits.packet_bytes_max: must be at least limits.payload_bytes_max")
     _check_anonymous(config)

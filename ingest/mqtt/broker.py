@@ -19,7 +19,7 @@ from typing import Final
 import msgspec
 
 from ingest.mqtt import packets
-from ingest.mqtt.delivery import DELIVERIES_PER_NOTE, NOTE_BYTES, Counts, Deliveries
+from ingest.mqtt.delivery import DELIVERIES_PER_NOTE, DELIVERY_BYTES, NOTE_BYTES, Counts, Deliveries
 from ingest.mqtt.link import Link
 from ingest.mqtt.notebook import Notebook
 from ingest.mqtt.options import BrokerOptions
@@ -36,8 +36,6 @@ from storage.sessions import SavedBroker, SavedSession
 UNSTORED_MAX: Final = 10_000
 # How long a will of a session that stays waits for room in the ring.
 ROOM_US: Final = 1_000_000
-# What a delivery takes within a note.
-DELIVERY_BYTES: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +58,16 @@ class BrokerStatistics:
     counts: Counts
 
 
+@dataclass(slots=True)
+class Standing:
+    """What there is now. Kept as it changes: with many sessions a walk over them would hold everybody up."""
+
+    sessions: int = 0
+    durable_sessions: int = 0
+    subscriptions: int = 0
+    retained: int = 0
+
+
 class Broker:
     """All namespaces. ``link`` and ``store`` are set by whoever made both.
 
@@ -77,6 +85,7 @@ class Broker:
         self.options = options
         self.notebook = notebook
         self.counts = Counts()
+        self._standing = Standing()
         self._clients = {3: 0, 4: 0, 5: 0}
         self._ended = Counter({why.code.name: 0 for why in (Why.TAKEN_OVER, Why.SENT_AWAY, Why.SILENT)})
         self.deliveries = Deliveries(options, notebook, self.counts)
@@ -135,9 +144,11 @@ class Broker:
                 if session.connection is not None:
                     session.connection.session = None
                     gone.append(session.connection)
-                session.connection = session.outbox = session.will = None
+                self._leave(session)
+                session.connection = session.will = None
                 session.number = session.will_due_us = 0
             namespace.sessions.clear()
+            self._standing.retained -= namespace.retained.count
             self._send_away(gone, Why.USER_GONE)
             self.link.invalidate_routes()
         forgotten = notes.UserForgotten(user_id)
@@ -185,6 +196,7 @@ class Broker:
         is_present = session is not None
         if session is None:
             session = namespace.sessions[client_id] = Session(namespace, client_id)
+            self._standing.sessions += 1
         session.connection = connection
         namespace.connections += 1
         self._clients[connection.protocol] += 1
@@ -193,6 +205,7 @@ class Broker:
         connection.session = session
         if expiry_s and not session.number:
             session.number, self._next_session = self._next_session, self._next_session + 1
+            self._standing.durable_sessions += 1
         if session.number:
             opened = notes.SessionOpened(
                 session.number, namespace.user_id, client_id, expiry_s, connection.protocol, at_us
@@ -255,15 +268,24 @@ class Broker:
 
     def _end(self, session: Session, at_us: int) -> None:
         """Forget the session."""
+        self._leave(session)
         if session.subscriptions:
             for text in list(session.subscriptions):
                 session.unsubscribe(text)
             self.link.invalidate_routes()
         session.namespace.sessions.pop(session.client_id, None)
-        session.outbox = None
         if session.number:
             self.notebook.note(notes.SessionEnded(session.number), at_us)
             session.number = 0
+
+    def _leave(self, session: Session) -> None:
+        """What is counted of a session that is about to be forgotten; its messages are owed no more."""
+        self._standing.sessions -= 1
+        self._standing.durable_sessions -= session.number > 0
+        self._standing.subscriptions -= len(session.subscriptions)
+        if session.outbox is not None:
+            session.outbox.forget()
+            session.outbox = None
 
     # ---- time
 
@@ -326,6 +348,7 @@ class Broker:
             subscription.qos, subscription.no_local, subscription.retain_as_published, identifier
         )
         existed = session.subscribe(subscription.filter, granted)
+        self._standing.subscriptions += not existed
         if session.number:
             options = subscription.qos | subscription.no_local << 2 | subscription.retain_as_published << 3
             self.notebook.note(
@@ -359,6 +382,7 @@ class Broker:
         """Whether there was a subscription to exactly this filter."""
         if not session.unsubscribe(text):
             return False
+        self._standing.subscriptions -= 1
         if session.number:
             self.notebook.note(notes.Unsubscribed(session.number, text), at_us)
         self.link.invalidate_routes()
@@ -457,12 +481,13 @@ class Broker:
         retained = namespace.retained
         if not message.payload:
             if retained.remove(message.topic):
+                self._standing.retained -= 1
                 self.notebook.note(notes.Retained(namespace.user_id, message.topic, None), at_us)
             return
         if retained.count >= self.options.retained_messages_max and retained.get(message.topic) is None:
             self.counts.dropped_full += 1
             return
-        retained.put(message)
+        self._standing.retained += retained.put(message)
         self.notebook.note(notes.Retained(namespace.user_id, message.topic, message), at_us)
 
     # ---- after a restart, and who asks
@@ -485,7 +510,7 @@ class Broker:
         for user_id, _, message in saved.retained:
             token = tokens[user_id]
             if token is not None:
-                self.namespace(user_id, token).retained.put(message)
+                self._standing.retained += self.namespace(user_id, token).retained.put(message)
         for user_id, token in tokens.items():
             if token is None:
                 self.forget_user(user_id, at_us)
@@ -493,10 +518,13 @@ class Broker:
     def _load_session(self, namespace: Namespace, saved: SavedSession, at_us: int) -> None:
         session = namespace.sessions[saved.client_id] = Session(namespace, saved.client_id)
         session.number, session.expiry_s = saved.session, saved.expiry_s
+        self._standing.sessions += 1
+        self._standing.durable_sessions += 1
+        self._standing.subscriptions += len(saved.subscriptions)
         for text, options, identifier in saved.subscriptions:
             session.subscribe(text, Granted(options & 3, bool(options & 4), bool(options & 8), identifier))
         if saved.deliveries:
-            session.outbox = Outbox()
+            session.outbox = Outbox(self.deliveries.owed)
         for number, message, qos, packet_id, received, retain, identifiers in saved.deliveries:
             outgoing = Outgoing(message, number, qos, retain, identifiers)
             outgoing.packet_id, outgoing.is_received = packet_id, received
@@ -519,15 +547,14 @@ class Broker:
             )
 
     def statistics(self) -> BrokerStatistics:
-        sessions = [session for space in self._namespaces.values() for session in space.sessions.values()]
-        outboxes = [session.outbox for session in sessions if session.outbox is not None]
+        standing, owed = self._standing, self.deliveries.owed
         return BrokerStatistics(
-            len(sessions),
-            sum(session.number > 0 for session in sessions),
-            sum(len(session.subscriptions) for session in sessions),
-            sum(space.retained.count for space in self._namespaces.values()),
-            sum(len(outbox.waiting) for outbox in outboxes),
-            sum(len(outbox.inflight) for outbox in outboxes),
+            standing.sessions,
+            standing.durable_sessions,
+            standing.subscriptions,
+            standing.retained,
+            owed.waiting,
+            owed.inflight,
             dict(self._clients),
             dict(self._ended),
             self.counts,

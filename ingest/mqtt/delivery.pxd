@@ -1,6 +1,6 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from ingest.mqtt.outbox cimport Outgoing
+from ingest.mqtt.outbox cimport Outgoing, Owed
 from ingest.mqtt.sessions cimport Connection, Session
 from ingest.wire cimport Wire
 
@@ -18,6 +18,7 @@ cdef class Counts:
 
 cdef class Deliveries:
     cdef readonly Counts counts
+    cdef readonly Owed owed
     cdef readonly object options
     cdef readonly object notebook
     cdef object carrier

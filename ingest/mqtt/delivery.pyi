@@ -3,13 +3,14 @@ from typing import Final
 from ingest.mqtt.link import Link
 from ingest.mqtt.notebook import Notebook
 from ingest.mqtt.options import BrokerOptions
-from ingest.mqtt.outbox import Outgoing
+from ingest.mqtt.outbox import Outgoing, Owed
 from ingest.mqtt.sessions import Connection, Session
 from storage.notes import Message
 
 BEHIND_BYTES: Final[int]
 NOTE_BYTES: Final[int]
 DELIVERIES_PER_NOTE: Final[int]
+DELIVERY_BYTES: Final[int]
 
 class Counts:
     """Since the start."""
@@ -30,9 +31,13 @@ class Deliveries:
         options: limits and policies.
         notebook: where what must survive is written.
         counts: what is counted.
+
+    Attributes:
+        owed: by all sessions' outboxes.
     """
 
     link: Link
+    owed: Owed
     def __init__(self, options: BrokerOptions, notebook: Notebook, counts: Counts) -> None: ...
     def is_behind(self, connection: Connection) -> bool:
         """Whether the client's socket has more to take than it should."""

@@ -21,7 +21,7 @@ from ingest.mqtt.packets import Property
 from ingest.mqtt.sentences import Why, explained
 from storage import notes
 
-from ingest.mqtt.outbox cimport Outbox
+from ingest.mqtt.outbox cimport Outbox, Owed
 
 # Unsent bytes of one client beyond which QoS 0 is dropped and QoS 1 and 2 wait. Less than limits.reply_bytes_max.
 BEHIND_BYTES = 256 << 10
@@ -29,6 +29,9 @@ BEHIND_BYTES = 256 << 10
 NOTE_BYTES = 96
 # Deliveries of one note; more sessions make more notes.
 DELIVERIES_PER_NOTE = 4_096
+# What a delivery takes within a note, at most, and each of its subscription identifiers.
+DELIVERY_BYTES = 40
+IDENTIFIER_BYTES = 5
 
 cdef uint32_t BEHIND = BEHIND_BYTES
 
@@ -46,6 +49,7 @@ cdef class Deliveries:
         self.options = options
         self.notebook = notebook
         self.counts = counts
+        self.owed = Owed()
 
     @property
     def link(self):
@@ -77,9 +81,9 @@ cdef class Deliveries:
             if outgoing.number:
                 noted.append(notes.Delivery(
                     session.number, outgoing.qos, outgoing.packet_id, outgoing.retain, outgoing.identifiers))
-        for first in range(0, len(noted), DELIVERIES_PER_NOTE):
-            part = tuple(noted[first:first + DELIVERIES_PER_NOTE])
-            self.notebook.note(notes.Queued(number, message, part), at_us)
+        if noted:
+            for part in parts_of(noted, self.notebook.room_max - NOTE_BYTES):
+                self.notebook.note(notes.Queued(number, message, part), at_us)
         for connection, outgoing in now:
             if not self.transmit(connection, outgoing, at_us, False) and outgoing.qos:
                 assert connection.session is not None
@@ -98,7 +102,7 @@ cdef class Deliveries:
         cdef Outgoing each
         cdef bint is_behind = connection is not None and self.is_behind(connection)
         if session.outbox is None:
-            session.outbox = Outbox()
+            session.outbox = Outbox(self.owed)
         if connection is not None and not is_behind and session.outbox.can_send(connection.window):
             session.outbox.send(outgoing)
             return True
@@ -180,7 +184,7 @@ cdef class Deliveries:
         return 0
 
     cdef int done(self, Session session, Outgoing outgoing, int64_t at_us) except -1:
-        session.outbox.inflight.pop(outgoing.packet_id, None)
+        session.outbox.done(outgoing.packet_id)
         if outgoing.number:
             self.notebook.note(notes.Done(session.number, outgoing.number), at_us)
         return 0
@@ -208,6 +212,21 @@ cdef class Deliveries:
         if code and connection.protocol == 5:
             packet[1], packet[4], length = 3, <uint8_t>code, 5
         return self.wire.put(connection.slot, packet, length, waits)
+
+
+cdef list parts_of(list noted, int64_t bytes_max):
+    """Deliveries by note: none of more bytes than half a batch, whose other half is the message's."""
+    cdef list parts = [], part = []
+    cdef int64_t size = 0, more
+    for delivery in noted:
+        more = DELIVERY_BYTES + IDENTIFIER_BYTES * <int64_t>len(delivery.identifiers)
+        if len(part) == DELIVERIES_PER_NOTE or (part and size + more > bytes_max):
+            parts.append(tuple(part))
+            part, size = [], 0
+        part.append(delivery)
+        size += more
+    parts.append(tuple(part))
+    return parts
 
 
 cdef uint32_t put_head(uint8_t* to, uint8_t first, uint32_t remaining) noexcept:

@@ -16,15 +16,17 @@ from storage.notes import Note, encode_note
 class Notebook:
     """Numbers notes and appends them to the journal.
 
+    Attributes:
+        room_max: bytes that an empty batch surely has room for.
+
     Args:
         journal: shared with the readings.
-        room_max: bytes that an empty batch surely has room for.
         next_number: one more than the last note of the log.
     """
 
     def __init__(self, journal: Journal, room_max: int, next_number: int = 1) -> None:
         self._journal = journal
-        self._room_max = room_max
+        self.room_max = room_max
         self._next_number = next_number
         self._put_off: deque[tuple[int, Callable[[int], None]]] = deque()
         # Notes for which less room was asked than they take. They keep their order; only a crash just now would find
@@ -36,7 +38,7 @@ class Notebook:
         return not self._put_off and not self._overflow and self._fits(size)
 
     def _fits(self, size: int) -> bool:
-        return self._journal.has_room_for(min(size, self._room_max))
+        return self._journal.has_room_for(min(size, self.room_max))
 
     def note(self, note: Note, at_us: int) -> None:
         """Append it; room has been asked for."""

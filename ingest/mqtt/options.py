@@ -37,7 +37,6 @@ class BrokerOptions:
         topics: below the own device token only, or any.
         anonymous: the user whose clients need no credentials; empty for none.
         packet_bytes_max: announced to MQTT 5 clients; the reactor holds to it.
-        payload_bytes_max: of a message that is relayed.
         keepalive_s_max: a longer keepalive, or none, becomes this one for MQTT 5; 0 is no cap.
         session_expiry_s_max: how long a session may outlive its connection.
         receive_max: QoS 2 messages of one client between PUBLISH and PUBREL.
@@ -57,7 +56,6 @@ class BrokerOptions:
     topics: Topics = Topics.DEVICE
     anonymous: str = ""
     packet_bytes_max: int = 131_072
-    payload_bytes_max: int = 131_072
     keepalive_s_max: int = 0
     session_expiry_s_max: int = NEVER
     receive_max: int = 1_000

@@ -11,7 +11,13 @@ cdef class Outgoing:
     cdef public bint is_received
 
 
+cdef class Owed:
+    cdef readonly int64_t inflight
+    cdef readonly int64_t waiting
+
+
 cdef class Outbox:
+    cdef Owed owed
     cdef readonly dict inflight     # by packet id, in the order of sending
     cdef public object again        # a deque of those in flight: to be sent again to a client that came back
     cdef readonly object waiting    # a deque
@@ -23,3 +29,4 @@ cdef class Outbox:
     cpdef bint has_next(self, int window)
     cpdef int send(self, Outgoing outgoing) except -1
     cpdef Outgoing take(self)
+    cpdef int done(self, int packet_id) except -1

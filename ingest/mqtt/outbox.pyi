@@ -29,8 +29,17 @@ class Outgoing:
     @property
     def bytes(self) -> int: ...
 
+class Owed:
+    """What all outboxes of a broker have together, so that nobody needs to walk them to know."""
+
+    inflight: int
+    waiting: int
+
 class Outbox:
     """Messages of QoS 1 and 2 that one session has not acknowledged.
+
+    Args:
+        owed: where they are counted, too.
 
     Attributes:
         inflight: by packet id, in the order of sending.
@@ -42,6 +51,7 @@ class Outbox:
     again: deque[Outgoing]
     waiting: deque[Outgoing]
     waiting_bytes: int
+    def __init__(self, owed: Owed) -> None: ...
     def __len__(self) -> int: ...
     def can_send(self, window: int) -> bool:
         """Whether the next message need not wait for an acknowledgement."""
@@ -53,5 +63,9 @@ class Outbox:
         """Put it at the end; what had to go for want of room, perhaps itself."""
     def take(self) -> Outgoing:
         """The message that has waited longest."""
+    def done(self, packet_id: int) -> int:
+        """What has this packet id is owed no more."""
+    def forget(self) -> None:
+        """The session has ended; the outbox is not used again."""
     def restore(self, outgoing: Outgoing) -> None:
         """As it was before a restart; called in the order of the messages' numbers."""

@@ -37,10 +37,16 @@ cdef class Outgoing:
 
 
 @cython.final
+cdef class Owed:
+    """See the stub."""
+
+
+@cython.final
 cdef class Outbox:
     """See the stub."""
 
-    def __cinit__(self):
+    def __cinit__(self, Owed owed not None):
+        self.owed = owed
         self.inflight = {}
         self.again = deque()
         self.waiting = deque()
@@ -63,6 +69,7 @@ cdef class Outbox:
                 break
         outgoing.packet_id = self.last_id
         self.inflight[self.last_id] = outgoing
+        self.owed.inflight += 1
         return self.last_id
 
     def wait(self, Outgoing outgoing, options):
@@ -78,6 +85,7 @@ cdef class Outbox:
             return gone
         self.waiting.append(outgoing)
         self.waiting_bytes += size
+        self.owed.waiting += 1
         return gone
 
     cdef bint is_full(self, int64_t size, int64_t messages_max, int64_t bytes_max):
@@ -86,12 +94,24 @@ cdef class Outbox:
     cpdef Outgoing take(self):
         cdef Outgoing outgoing = self.waiting.popleft()
         self.waiting_bytes -= <int64_t>outgoing.bytes
+        self.owed.waiting -= 1
         return outgoing
+
+    cpdef int done(self, int packet_id) except -1:
+        if self.inflight.pop(packet_id, None) is not None:
+            self.owed.inflight -= 1
+        return 0
+
+    def forget(self):
+        self.owed.inflight -= <int64_t>len(self.inflight)
+        self.owed.waiting -= <int64_t>len(self.waiting)
 
     def restore(self, Outgoing outgoing):
         if outgoing.packet_id:
             self.inflight[outgoing.packet_id] = outgoing
             self.last_id = outgoing.packet_id
+            self.owed.inflight += 1
         else:
             self.waiting.append(outgoing)
             self.waiting_bytes += outgoing.bytes
+            self.owed.waiting += 1

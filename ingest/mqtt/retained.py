@@ -29,13 +29,15 @@ class RetainedMessages:
         self._root = Node()
         self.count = 0
 
-    def put(self, message: Message) -> None:
-        """Keep it as its topic's last message."""
+    def put(self, message: Message) -> bool:
+        """Keep it as its topic's last message; whether it is the first one."""
         node = self._root
         for level in message.topic.split(b"/"):
             node = node.children.setdefault(level, Node())
-        self.count += node.message is None
+        is_first = node.message is None
+        self.count += is_first
         node.message = message
+        return is_first
 
     def get(self, topic: bytes) -> Message | None:
         node: Node | None = self._root

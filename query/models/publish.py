@@ -32,5 +32,5 @@ SEND: Final = described(
     Reply(dict[str, None], {}, "it is on its way"),
     takes=Body(Message, {"qos": 1, "payload": "valve=open"}),
     parameters=[DEVICE_ID],
-    errors=["BAD_JSON_FORMAT", "DEVICE_ID_INVALID", "NO_DEVICE", "UNAVAILABLE"],
+    errors=["BAD_JSON_FORMAT", "DEVICE_ID_INVALID", "NO_DEVICE", "PAYLOAD_TOO_LARGE", "UNAVAILABLE"],
 )

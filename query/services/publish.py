@@ -53,6 +53,10 @@ def routes(backend: Backend) -> APIRouter:
         if backend.store.registry.device(user.user_id, device_id) is None:
             raise ApiError("NO_DEVICE", f"there is no device {device_id}")
         topic = topic_of(user.device_token, device_id)
+        if len(topic) + len(payload) > backend.publisher.message_bytes_max:
+            raise ApiError(
+                "PAYLOAD_TOO_LARGE", "payload: the message would be longer than limits.packet_bytes_max"
+            )
         if not await backend.publisher.publish(user.user_id, topic, payload, qos):
             raise ApiError("UNAVAILABLE", "there is no room for the message now", {"Retry-After": "1"})
         return reply({})

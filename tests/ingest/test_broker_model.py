@@ -140,6 +140,7 @@ class Pair:
             "retained": (found.retained, len(world.retained)),
             "put off": (self.house.door.broker.notebook.put_off, 0),
         }
+        counts["owed"] = found.queued + found.inflight, sum(len(client.owed) for client in clients)
         sessions = self.house.namespace.sessions
         for name, client in world.clients.items():
             outbox = sessions[name].outbox if name in sessions else None

@@ -1,10 +1,13 @@
 """Turns that the broker's model found and the broker once took wrong, each by itself."""
 
+import itertools
 from pathlib import Path
 
 import pytest
 
+from ingest.mqtt import packets
 from ingest.mqtt.options import BrokerOptions, Topics, WhenFull
+from ingest.mqtt.sessions import Session
 from tests.ingest import broker_packets as wire
 from tests.ingest.broker_house import BrokerHouse, Packet
 from tests.ingest.broker_model import NEVER, SECOND_US, Line, Message, Subscription, Will
@@ -94,3 +97,31 @@ def test_a_message_that_fits_into_no_queue_costs_nobody_else_its_place(tmp_path:
     table.publish(2, HELLO)
     table.publish(2, Message(b"a", bytes(30), 1, False))
     assert [body[-5:] for _, body in publishes(table.join(3, b"x")[3])] == [b"hello"]
+
+
+def test_a_message_that_meets_more_subscriptions_than_a_note_has_room_for_is_found_again_by_all(
+    table: Table,
+) -> None:
+    """28 sessions with 512 subscription identifiers each: 71 KB of them, where a batch has room for less."""
+    names = [b"client-%d" % number for number in range(28)]
+    asked = [
+        packets.Subscription(b"/".join(levels), 1) for levels in itertools.product((b"a", b"+"), repeat=9)
+    ]
+
+    def subscribe(session: Session) -> None:
+        for each in asked:
+            table.door.broker.subscribe(session, each, 1 << 27, table.now_us)
+
+    for slot, name in enumerate(names, 1):
+        table.join(slot, name)
+        table.step(lambda: subscribe(table.namespace.sessions[name]))  # noqa: B023
+        table.step(lambda: table.cut(slot))  # noqa: B023
+    table.join(99, b"y")
+    table.publish(99, Message(b"/".join([b"a"] * 9), b"hello", 1, False))
+    while table.door.broker.notebook.is_waiting:
+        table.step(lambda: table.door.on_room(table.now_us))
+    table.crash()
+    for name in names:
+        outbox = table.namespace.sessions[name].outbox
+        assert outbox is not None
+        assert [len(each.identifiers) for each in outbox.waiting] == [512]

@@ -2,6 +2,7 @@
 
 import pytest
 import trio
+import trio.testing
 
 from ingest.durability import Durability
 from storage.journal import Journal, Limits
@@ -79,3 +80,19 @@ async def test_a_full_ring_delays_and_loses_nothing(
         await trio.sleep(1)
         kicks.commit(durability)
     assert sorted(done) == list(range(7))
+
+
+async def test_settled_counts_commits_that_end_before_it_has_its_turn(
+    parts: tuple[Journal, Kicks, Durability], autojump_clock: object
+) -> None:
+    journal, kicks, durability = parts
+    journal.append(1, PayloadKind.NOTE, 0, 0, b"", b"the first")
+    first = journal.take_batch()
+    journal.append(1, PayloadKind.NOTE, 0, 0, b"", b"the second")
+    with trio.fail_after(1):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(durability.settled)
+            await trio.testing.wait_all_tasks_blocked()
+            journal.release(first)
+            durability.on_durable(journal.ring.durable)
+            kicks.commit(durability)

@@ -15,11 +15,13 @@ class FakeClients:
         connected: by user.
         published: (user, topic, payload, QoS).
         has_room: what the next publish will find.
+        message_bytes_max: the longest message.
     """
 
     connected: dict[str, list[LiveSession]] = field(default_factory=dict)
     published: list[tuple[str, bytes, bytes, int]] = field(default_factory=list)
     has_room: bool = True
+    message_bytes_max: int = 1_000
 
     def live(self, user_id: str) -> list[LiveSession]:
         return list(self.connected.get(user_id, []))

@@ -30,6 +30,16 @@ def published(house: FilledStore, device: str = "pump-7") -> list[tuple[bytes, i
     return [(payload, qos) for _, _, payload, qos in messages]
 
 
+def test_a_message_that_fits_into_no_packet_is_refused(house: FilledStore) -> None:
+    room = house.clients.message_bytes_max - len(f"{house.user.device_token}/pump-7/subscribe")
+    longest = {"qos": 1, "payload": "x" * room}
+    assert house.send("POST", "/v2/publish/pump-7", longest) == (200, {})
+    assert published(house) == [(b"x" * room, 1)]
+    status, reply = house.send("POST", "/v2/publish/pump-7", {"qos": 1, "payload": "x" * room + "y"})
+    assert (status, reply["error"]) == (413, "PAYLOAD_TOO_LARGE")
+    assert published(house) == []
+
+
 @pytest.mark.parametrize(
     ("body", "payload", "qos"),
     [

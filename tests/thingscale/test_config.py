@@ -180,12 +180,14 @@ def test_a_choice_is_one_of_its_words_as_they_are_written(setting: Setting) -> N
     [
         ("storage.segment_bytes", "storage.batch_bytes_max", 2),
         ("storage.batch_bytes_max", "limits.payload_bytes_max", 2),
+        ("storage.batch_bytes_max", "limits.packet_bytes_max", 2),
         ("limits.packet_bytes_max", "limits.payload_bytes_max", 1),
     ],
 )
 def test_what_contains_another_is_large_enough_for_it(larger: str, smaller: str, factor: int) -> None:
     smallest = max(int(BY_PATH[larger].least), 131_072)
-    flags = {larger: smallest, smaller: smallest // factor}
+    flags = {"limits.packet_bytes_max": 65_536, "limits.payload_bytes_max": 16_384}
+    flags |= {larger: smallest, smaller: smallest // factor}
     assert load(None, flags, {})[larger] == smallest
     with pytest.raises(ConfigError, match=f"^{re.escape(larger)}: must be at least .*{re.escape(smaller)}"):
         load(None, {**flags, smaller: smallest // factor + 1}, {})
