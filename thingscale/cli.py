@@ -98,7 +98,7 @@ def show_config(data: Data = None, config: File = None, as_json: AsJson = False)
     """Print the configuration that is in force, and where each value came from."""
     settings = configuration(config, data)
     if as_json:
-        print(json.dumps({"values": settings.values, "origins": settings.origins}, indent=2))
+        print(json.dumps({"values": settings.values, "origins": settings.origins}))
         return
     table = Table("setting", "value", "from", "meaning", box=None)
     for setting in SETTINGS:
@@ -107,9 +107,10 @@ def show_config(data: Data = None, config: File = None, as_json: AsJson = False)
 
 
 @app.command()
-def version() -> None:
+def version(as_json: AsJson = False) -> None:
     """Print the version."""
-    print(metadata.version("thingscale"))
+    found = metadata.version("thingscale")
+    print(json.dumps({"version": found}) if as_json else found)
 
 
 def main() -> None:

@@ -61,7 +61,8 @@ def test_an_account_is_made_disabled_enabled_limited_and_deleted(
     listed = [json.loads(line) for line in done("user", "list", *where, "--json").splitlines()]
     assert user in [each["user_id"] for each in listed]
     assert "Plant 7" in done("user", "list", *where)
-    assert done("user", "delete", user, "--yes", *where) == ""
+    told = done("user", "delete", user, "--yes", "--json", *where)
+    assert json.loads(told) == {"user_id": user, "deleted": True}
     assert user in refused(1, "user", "show", user, *where)
     assert user in refused(1, "user", "delete", user, "--yes", *where)
 
@@ -99,7 +100,8 @@ def test_an_account_may_be_addressed_by_the_environment(
     monkeypatch.setenv("THINGSCALE_ADMIN_TOKEN", admin["token"])
     made = json.loads(done("user", "add", "--json"))
     assert made["user_id"] in daemon.run("user", "list")
-    assert made["user_id"] not in done("user", "list", "--data", tmp_path / "another")
+    assert "no data directory" in refused(2, "user", "list", "--data", tmp_path / "another")
+    assert not (tmp_path / "another").exists()
 
 
 def test_an_address_without_an_admins_token_is_wrong_usage(tmp_path: Path) -> None:

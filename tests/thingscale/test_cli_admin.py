@@ -31,7 +31,8 @@ def test_a_token_is_shown_once_and_known_by_its_hash(data: Path) -> None:
 
 def test_a_revoked_token_is_worth_nothing_and_cannot_be_revoked_again(data: Path) -> None:
     made = json.loads(done("admin", "token", "add", "--name", "ops", "--data", data, "--json"))
-    assert done("admin", "token", "revoke", made["id"], "--data", data) == ""
+    told = done("admin", "token", "revoke", made["id"], "--data", data, "--json")
+    assert json.loads(told) == {"id": made["id"], "revoked": True}
     registry = Registry(data / "registry.sqlite3")
     assert registry.admin_by_token(made["token"]) is None
     assert registry.audit()[0].action == "admin_token.revoke"

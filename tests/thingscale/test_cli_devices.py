@@ -41,7 +41,8 @@ def test_a_device_is_added_shown_changed_and_deleted(daemon: Daemon) -> None:
     (changed,) = lines("device", "set", "pump 7/ü", "--disabled", "--channel", "none", "--type", "pump")
     assert changed == {**added, "enabled": False, "mapped_ch": None, "device_type": "pump"}
     assert daemon.request("GET", "/v2/device")[1] == [changed]
-    assert done("device", "delete", "pump 7/ü") == ""
+    told = done("device", "delete", "pump 7/ü", "--json")
+    assert json.loads(told) == {"device_id": "pump 7/ü", "deleted": True}
     assert daemon.request("GET", "/v2/device")[1] == []
 
 
@@ -140,7 +141,7 @@ def test_a_channel_is_added_renamed_described_and_deleted(daemon: Daemon) -> Non
     assert (described["unit"], described["label"], described["kind"]) == ("°C", "Temperature", "number")
     assert done("channel", "describe", 0, "temp", "--forget") == ""
     assert lines("channel", "streams", 0)[0]["unit"] == ""
-    assert done("channel", "delete", 0, "--yes") == ""
+    assert json.loads(done("channel", "delete", 0, "--yes", "--json")) == {"channel": 0, "deleted": True}
     assert lines("channel", "list") == []
 
 
@@ -170,7 +171,7 @@ def test_an_event_is_added_changed_listed_and_deleted(daemon: Daemon) -> None:
     assert changed == {**added, "enabled": False, "notify_type": "email", "description": "hot"}
     assert lines("event", "list") == [changed]
     assert "hot" in done("event", "list")
-    assert done("event", "delete", number) == ""
+    assert json.loads(done("event", "delete", number, "--json")) == {"event_id": number, "deleted": True}
     assert lines("event", "list") == []
 
 

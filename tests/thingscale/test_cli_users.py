@@ -99,6 +99,8 @@ def test_a_list_as_json_is_one_user_a_line_with_tokens(data: Path) -> None:
 
 
 def test_an_empty_list_as_json_is_nothing(data: Path) -> None:
+    made = json.loads(done("user", "add", "--data", data, "--json"))
+    done("user", "delete", made["user_id"], "--yes", "--data", data)
     assert done("user", "list", "--data", data, "--json") == ""
 
 
@@ -129,6 +131,7 @@ def test_rotate_needs_exactly_one_kind_of_token(data: Path, flags: tuple[str, ..
 
 
 def test_rotating_for_nobody_fails(data: Path) -> None:
+    done("user", "add", "--data", data)
     assert refused(1, "user", "rotate", "U000009", "--api", "--data", data) == "there is no user U000009"
 
 

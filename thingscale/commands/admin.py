@@ -30,7 +30,7 @@ def add_token(
     as_json: AsJson = False,
 ) -> None:
     """Make a token. It is shown now and never again."""
-    registry = open_registry(configuration(config, data))
+    registry = open_registry(configuration(config, data), makes=True)
     now_us = time.time_ns() // 1000
     try:
         with registry.by("cli", now_us):
@@ -59,7 +59,7 @@ def list_tokens(data: Data = None, config: File = None, as_json: AsJson = False)
 
 
 @token_app.command("revoke")
-def revoke_token(number: int, data: Data = None, config: File = None) -> None:
+def revoke_token(number: int, data: Data = None, config: File = None, as_json: AsJson = False) -> None:
     """A token is worth nothing from now on."""
     registry = open_registry(configuration(config, data))
     try:
@@ -67,3 +67,5 @@ def revoke_token(number: int, data: Data = None, config: File = None) -> None:
             registry.revoke_admin_token(number)
     except (UnknownError, RegistryBusyError) as error:
         fail(error)
+    if as_json:
+        print(json.dumps({"id": number, "revoked": True}))

@@ -6,7 +6,7 @@ import typer
 
 from thingscale.client import Client
 from thingscale.commands.options import AsJson, Yes, fail, sure
-from thingscale.commands.output import print_object, print_objects
+from thingscale.commands.output import line, print_object, print_objects
 from thingscale.commands.server import rest_command
 
 app = typer.Typer(no_args_is_help=True, help="Channels: where readings are kept.")
@@ -73,11 +73,14 @@ def delete_channel(
     client: Client,
     channels: Annotated[list[int], typer.Argument(metavar="CHANNEL...", min=0)],
     yes: Yes = False,
+    as_json: AsJson = False,
 ) -> None:
     """Delete channels with all their readings."""
     sure(f"Delete channel {', '.join(map(str, channels))} with all readings?", yes=yes)
     for channel in channels:
         client.channels.delete(channel)
+        if as_json:
+            print(line({"channel": channel, "deleted": True}))
 
 
 @rest_command(app, "streams")
@@ -104,5 +107,7 @@ def describe_stream(
         fail("give some of --label, --unit and --description, or --forget", 2)
     if forget:
         client.channels.forget(channel, stream)
+        if as_json:
+            print(line({"channel": channel, "stream": stream, "deleted": True}))
         return
     print_object(client.channels.describe(channel, stream, **body), as_json=as_json)

@@ -153,10 +153,12 @@ def set_device(
 
 
 @rest_command(app, "delete")
-def delete_device(client: Client, devices: DeviceIds) -> None:
+def delete_device(client: Client, devices: DeviceIds, as_json: AsJson = False) -> None:
     """Forget devices. Their readings stay."""
     for device in devices:
         client.devices.delete(device)
+        if as_json:
+            print(line({"device_id": device, "deleted": True}))
 
 
 def tables_of(file: Path) -> Iterator[tuple[list[int], bytes]]:

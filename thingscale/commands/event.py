@@ -6,7 +6,7 @@ import typer
 
 from thingscale.client import Client
 from thingscale.commands.options import AsJson, fail
-from thingscale.commands.output import print_object, print_objects
+from thingscale.commands.output import line, print_object, print_objects
 from thingscale.commands.server import rest_command
 
 app = typer.Typer(no_args_is_help=True, help="Events: conditions that somebody is told of.")
@@ -101,8 +101,12 @@ def set_event(
 
 @rest_command(app, "delete")
 def delete_event(
-    client: Client, events: Annotated[list[int], typer.Argument(metavar="EVENT...", min=1)]
+    client: Client,
+    events: Annotated[list[int], typer.Argument(metavar="EVENT...", min=1)],
+    as_json: AsJson = False,
 ) -> None:
     """Delete events."""
     for event in events:
         client.events.delete(event)
+        if as_json:
+            print(line({"event_id": event, "deleted": True}))

@@ -40,7 +40,10 @@ def configuration(file: Path | None, data: Path | None, **flags: Any) -> Config:
         fail(error, 2)
 
 
-def open_registry(config: Config) -> Registry:
+def open_registry(config: Config, *, makes: bool = False) -> Registry:
+    """The registry of a data directory; a command that adds something makes both if they are not there."""
+    if not makes and not (config.data / "registry.sqlite3").exists():
+        fail(f"{config.data} is no data directory: it has no registry.sqlite3", 2)
     try:
         return accounts.open_registry(config)
     except (OSError, RegistryFormatError, InUseByProcessError) as error:

@@ -101,8 +101,6 @@ def own_daemon(data: Path, config: Path | None) -> Iterator[str]:
 
 def token_in(data: Path, config: Path | None, user_id: str | None) -> str:
     """The API token of an account in a data directory."""
-    if not (data / "registry.sqlite3").exists():
-        fail(f"{data} is no data directory: it has no registry.sqlite3", 2)
     registry = open_registry(configuration(config, data))
     users = registry.users()
     registry.close()

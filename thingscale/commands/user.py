@@ -25,7 +25,7 @@ from storage.registry import (
 )
 from thingscale.client.services import Admin
 from thingscale.commands.options import AsJson, Data, File, Yes, configuration, fail, open_registry, sure
-from thingscale.commands.output import print_object, print_objects, print_table
+from thingscale.commands.output import line, print_object, print_objects, print_table
 from thingscale.commands.server import Url, client_of, told
 
 app = typer.Typer(no_args_is_help=True, help="Accounts and their tokens.")
@@ -50,7 +50,9 @@ class Where:
 
 
 @contextmanager
-def accounts(data: Path | None, config: Path | None, url: str | None, token: str | None) -> Iterator[Where]:
+def accounts(
+    data: Path | None, config: Path | None, url: str | None, token: str | None, *, makes: bool = False
+) -> Iterator[Where]:
     """Where accounts are, as the options say: an admin's token means REST, unless there is a data directory."""
     if data is not None and (url is not None or token is not None):
         fail("--data is instead of --url and --token", 2)
@@ -62,7 +64,7 @@ def accounts(data: Path | None, config: Path | None, url: str | None, token: str
             with client_of(url, token) as client:
                 yield Where(None, client.admin)
             return
-        registry = open_registry(configuration(config, data))
+        registry = open_registry(configuration(config, data), makes=makes)
         try:
             yield Where(registry, None)
         except FieldError as error:
@@ -105,7 +107,7 @@ def add_user(
 ) -> None:
     """Make an account; prints its id and tokens."""
     fields = {"email1": email, "user_alias": alias, "locale": locale}
-    with accounts(data, config, url, token) as where:
+    with accounts(data, config, url, token, makes=True) as where:
         if where.admin is not None:
             show_tokens(where.admin.add(**fields), as_json)
             return
@@ -258,18 +260,21 @@ def delete_user(
     config: File = None,
     url: Url = None,
     token: AdminToken = None,
+    as_json: AsJson = False,
 ) -> None:
     """End an account. Its readings' files stay, unless --delete-data says otherwise."""
     sure(f"Delete user {user_id}{' with all readings' if delete_data else ''}?", yes=yes)
     with accounts(data, config, url, token) as where:
         if where.admin is not None:
             where.admin.delete(user_id, with_data=delete_data)
-            return
-        registry = where.registry
-        assert registry is not None
-        now_us = time.time_ns() // 1000
-        with registry.by("cli", now_us):
-            registry.delete_user(user_id, now_us, keeps_data=not delete_data)
+        else:
+            registry = where.registry
+            assert registry is not None
+            now_us = time.time_ns() // 1000
+            with registry.by("cli", now_us):
+                registry.delete_user(user_id, now_us, keeps_data=not delete_data)
+    if as_json:
+        print(line({"user_id": user_id, "deleted": True}))
 
 
 @app.command("rotate")
