@@ -19,8 +19,9 @@ whole HTTP connection moves to the HTTP server with the bytes that were read. A 
 closed is read to its end first: small devices close right after their last publish. After a failed send the reactor
 drops the replies, never the input.
 
-A wrapped connection has a transport (ingest.transports: TLS, WebSocket) between socket and buffer; from the buffer on
-it is like any other, the lane included. Plain connections pay one test of a flag for that.
+A wrapped connection has a transport (ingest.transports: WebSocket, ingest.tls) between socket and buffer; from the
+buffer on it is like any other, the lane included. Plain connections pay one test of a flag for that. TLS, when nothing
+is within it but MQTT, is compiled like the lane; other transports are asked as Python objects.
 
 The reactor runs in trio's thread and holds the GIL; only the committer works beside it.
 """
@@ -40,6 +41,7 @@ from ingest.arena cimport Arena, Chain, Reply
 from ingest.http_lane cimport DECLINE, NEED_MORE, Post, Verdict, parse_post
 from ingest.mqtt.relay cimport Relay
 from ingest.mqtt_lane cimport Publish, frame_bytes, is_topic_name, parse_publish
+from ingest.tls cimport TlsTransport, sealed
 from ingest.wire cimport Wire
 from storage.journal cimport FULL_ANSWER, Journal
 
@@ -107,6 +109,7 @@ cdef enum:
     ACCEPTS_PER_TURN_MAX = 128
     RECV_BYTES = 1 << 18            # one recv; the largest packet must fit
     WRAPPED_RECV_BYTES = 1 << 13    # one recv that goes through Python: 10 ms when it is all empty WebSocket frames
+    SEALED_RECV_BYTES = 1 << 16     # one recv that goes through TLS alone
     HTTP_REQUEST_BYTES_MAX = 4096   # the lane's head limit, besides the body
     REFUSALS = 32
     TOPIC_BYTES_CACHED_MAX = 512
@@ -128,6 +131,7 @@ cdef struct Connection:
     int fd
     uint32_t generation
     uint32_t flags
+    void* tls                   # its transport, when that is TLS alone; ``transports`` keeps it
     uint8_t speaks
     uint8_t route_kind          # 0: nothing is stored
     bint is_relayed             # the cached route has subscribers, perhaps
@@ -204,6 +208,7 @@ cdef class Reactor(Wire):
     cdef Arena gathering, leaving           # what waits for nothing: of this round, and what is being sent
     cdef bint is_gathering, is_leaving
     cdef uint8_t* buffer            # rest of a connection, then what recv adds
+    cdef uint8_t* unopened          # what recv gives of a connection in TLS
     cdef int64_t current            # the connection in hand, -1 for none
     cdef bint current_freed
     cdef list stalled
@@ -235,9 +240,10 @@ cdef class Reactor(Wire):
         memset(&self.http_refusals[0], 0, sizeof(self.http_refusals))
         self.outer = self.clients = -1
         self.buffer = <uint8_t*>malloc(2 * RECV_BYTES)
+        self.unopened = <uint8_t*>malloc(SEALED_RECV_BYTES)
         self.connections_size = 256
         self.connections = <Connection*>malloc(self.connections_size * sizeof(Connection))
-        if self.buffer == NULL or self.connections == NULL:
+        if self.buffer == NULL or self.unopened == NULL or self.connections == NULL:
             raise MemoryError
 
     def __init__(self, Journal journal, commits, gate, door, hand_over, options, now_s, relay=None):
@@ -292,6 +298,7 @@ cdef class Reactor(Wire):
                 free(self.connections[i].out)
         free(self.connections)
         free(self.buffer)
+        free(self.unopened)
         if self.clients >= 0:
             c_close(self.clients)
         if self.outer >= 0:
@@ -392,6 +399,8 @@ cdef class Reactor(Wire):
         if transport is not None:
             c.flags |= WRAPPED
             self.transports[slot] = transport
+            if type(transport) is TlsTransport:
+                c.tls = <void*>transport
         self.watch(self.clients, EPOLL_CTL_ADD, fd, EPOLLIN, (<uint64_t>generation << 32) | slot)
         return slot
 
@@ -501,7 +510,7 @@ cdef class Reactor(Wire):
         if c.flags & DEAF:
             return 0
         if c.flags & WRAPPED and not is_raw:
-            return self.deliver_wrapped(slot, <bytes>data[:length])
+            return self.deliver_wrapped(slot, data, length)
         if c.out_bytes == 0:
             sent = send(c.fd, data, length, MSG_NOSIGNAL | MSG_DONTWAIT)
             if sent < 0:
@@ -616,8 +625,11 @@ cdef class Reactor(Wire):
         cdef ssize_t got
         if c.rest_bytes:
             memcpy(self.buffer, c.rest, c.rest_bytes)
-        got = recv(c.fd, self.buffer + c.rest_bytes, WRAPPED_RECV_BYTES if c.flags & WRAPPED else RECV_BYTES,
-                   MSG_DONTWAIT)
+        if c.tls != NULL:
+            got = recv(c.fd, self.unopened, SEALED_RECV_BYTES, MSG_DONTWAIT)
+        else:
+            got = recv(c.fd, self.buffer + c.rest_bytes, WRAPPED_RECV_BYTES if c.flags & WRAPPED else RECV_BYTES,
+                       MSG_DONTWAIT)
         if got <= 0:
             if got < 0 and (c_errno == EAGAIN or c_errno == EINTR):
                 return 0
@@ -627,6 +639,8 @@ cdef class Reactor(Wire):
             self.silence(slot)
             return self.settle(slot)
         self.bytes_received += got
+        if c.tls != NULL:
+            return self.receive_sealed(slot, <size_t>got)
         if c.flags & WRAPPED:
             return self.receive_wrapped(slot, <bytes>(self.buffer + c.rest_bytes)[:got])
         c.last_input_ds = self.now_ds
@@ -737,21 +751,28 @@ cdef class Reactor(Wire):
 
     # ---- wrapped connections
 
-    cdef int receive_wrapped(self, uint32_t slot, bytes received) except -1:
-        """Socket bytes: through the transport into the buffer, and on as with any other connection.
-
-        Only what comes out counts as a sign of life: a handshake or a ping is none.
-        """
+    cdef int receive_sealed(self, uint32_t slot, size_t size) except -1:
+        """``unopened``, through TLS into the buffer; the connection's rest is there already."""
         cdef Connection* c = &self.connections[slot]
-        cdef uint32_t generation = c.generation
+        cdef TlsTransport tls = <TlsTransport>c.tls
+        cdef int64_t got = tls.unseal(self.unopened, size, self.buffer + c.rest_bytes,
+                                      2 * RECV_BYTES - c.rest_bytes)
+        if tls.broken is not None:
+            self.count_broken(tls.broken)
+        if sealed.used:
+            self.deliver(slot, sealed.data, <uint32_t>sealed.used, True)
+        return self.take_unwrapped(slot, <uint32_t>got)
+
+    cdef int receive_wrapped(self, uint32_t slot, bytes received) except -1:
+        """Socket bytes: through the transport into the buffer."""
+        cdef Connection* c = &self.connections[slot]
         cdef bytes plain, owed
         transport = self.transports[slot]
         try:
             try:
                 plain = transport.receive(received)
             except TransportError as error:
-                self.transport_errors += 1
-                log.debug("a client's transport broke: %s", error)
+                self.count_broken(error.reason)
                 plain = error.received
             owed = transport.take_pending()
         except Exception:   # the connection's guard: one client's trouble is nobody else's
@@ -762,11 +783,26 @@ cdef class Reactor(Wire):
             self.deliver(slot, <const uint8_t*><const char*>owed, <uint32_t>len(owed), True)
         if plain:
             assert c.rest_bytes + len(plain) <= 2 * RECV_BYTES, "a transport gave more than it got"
-            c.last_input_ds = self.now_ds
             if c.rest_bytes:
                 memcpy(self.buffer, c.rest, c.rest_bytes)
             memcpy(self.buffer + c.rest_bytes, <const char*>plain, len(plain))
-            self.process(slot, <uint32_t>len(plain))
+        return self.take_unwrapped(slot, <uint32_t>len(plain))
+
+    cdef int count_broken(self, str reason) except -1:
+        self.transport_errors += 1
+        log.debug("a client's transport broke: %s", reason)
+        return 0
+
+    cdef int take_unwrapped(self, uint32_t slot, uint32_t got) except -1:
+        """What came out of a transport goes on as with any other connection.
+
+        Only that counts as a sign of life: a handshake or a ping is none.
+        """
+        cdef Connection* c = &self.connections[slot]
+        cdef uint32_t generation = c.generation
+        if got:
+            c.last_input_ds = self.now_ds
+            self.process(slot, got)
             if self.connections[slot].generation != generation:
                 return 0
         return self.conclude(slot)
@@ -774,20 +810,28 @@ cdef class Reactor(Wire):
     cdef int conclude(self, uint32_t slot) except -1:
         """The peer's goodbye within the transport is an end of input, once what came before it was taken."""
         cdef Connection* c = &self.connections[slot]
-        if not c.flags & BLOCKED and self.transports[slot].is_ended:
+        cdef bint is_ended = (<TlsTransport>c.tls).is_ended if c.tls != NULL else self.transports[slot].is_ended
+        if is_ended and not c.flags & BLOCKED:
             c.flags |= ENDED
         if c.flags & (ENDED | CLOSING) and not c.flags & BLOCKED:
             self.silence(slot)
         return self.settle(slot)
 
-    cdef int deliver_wrapped(self, uint32_t slot, bytes data) except -1:
+    cdef int deliver_wrapped(self, uint32_t slot, const uint8_t* data, uint32_t length) except -1:
+        cdef Connection* c = &self.connections[slot]
+        cdef bytes wrapped
+        if c.tls != NULL:
+            if not (<TlsTransport>c.tls).seal(data, length):
+                c.flags |= DEAF
+                return 0
+            return self.deliver(slot, sealed.data, <uint32_t>sealed.used, True)
         try:
-            data = self.transports[slot].send(data)
+            wrapped = self.transports[slot].send(<bytes>data[:length])
         except TransportError as error:
             log.debug("a client's transport broke: %s", error)
-            self.connections[slot].flags |= DEAF
+            c.flags |= DEAF
             return 0
-        return self.deliver(slot, <const uint8_t*><const char*>data, <uint32_t>len(data), True)
+        return self.deliver(slot, <const uint8_t*><const char*>wrapped, <uint32_t>len(wrapped), True)
 
     cdef int say_goodbye(self, uint32_t slot) except -1:
         """What the transport says last, if the socket takes it at once."""

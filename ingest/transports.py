@@ -1,4 +1,4 @@
-"""What may stand between a socket and MQTT: TLS, WebSocket, or WebSocket within TLS. Bytes in, bytes out, no socket.
+"""What may stand between a socket and MQTT: TLS (ingest.tls), WebSocket, or one in the other. Bytes in, bytes out.
 
 The reactor keeps a transport for a wrapped connection, and only for those. What it reads from the socket it gives to
 ``receive`` and takes the MQTT bytes from there; what it has to say goes through ``send`` at the moment when it leaves.
@@ -8,13 +8,8 @@ wait for nothing, because they say nothing about readings.
 A goodbye of the peer (close_notify, Close) is an end of input like a closed socket: what came before it is taken and
 answered first. So is a broken transport: the error carries what came before, and the last word (an alert, a 400, a
 Close frame with its code) is what ``ended`` gives.
-
-An idle connection is to cost little. OpenSSL lets go of its record buffers while nothing is under way (CPython sets
-SSL_MODE_RELEASE_BUFFERS), but a memory BIO never shrinks: everything goes through it in small pieces.
 """
 
-import contextlib
-import ssl
 from http import HTTPStatus
 from typing import Final, Protocol
 
@@ -33,12 +28,6 @@ from wsproto.events import (
 from wsproto.frame_protocol import CloseReason
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
-# The largest plaintext of one record; SSL_read never gives more at once.
-RECORD_BYTES_MAX: Final = 16_384
-# What goes into a memory BIO at a time. An idle connection keeps a third more than that.
-INPUT_PIECE_BYTES: Final = 2_048
-# What one record that we send carries at most: small devices keep receive buffers of 4 KiB.
-OUTPUT_PIECE_BYTES: Final = 4_096
 # The opening request of a WebSocket.
 HEAD_BYTES_MAX: Final = 8_192
 BODY_FIELDS: Final = (b"content-length", b"transfer-encoding")
@@ -77,76 +66,6 @@ class Transport(Protocol):
 
     def ended(self) -> bytes:
         """The last socket bytes before a close: close_notify, an alert, a Close frame, a refusal. Once."""
-
-
-class TlsTransport:
-    """The server's side of TLS, over memory."""
-
-    __slots__ = ("_has_parted", "_incoming", "_is_open", "_outgoing", "_tls", "is_ended")
-
-    def __init__(self, context: ssl.SSLContext) -> None:
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
-        self._is_open = self._has_parted = self.is_ended = False
-
-    def receive(self, data: bytes) -> bytes:
-        parts: list[bytes] = []
-        for begin in range(0, len(data), INPUT_PIECE_BYTES):
-            if self.is_ended:
-                break
-            self._incoming.write(data[begin : begin + INPUT_PIECE_BYTES])
-            self._read(parts)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def _read(self, parts: list[bytes]) -> None:
-        """Everything that is complete. Raises TransportError."""
-        try:
-            if not self._is_open:
-                self._tls.do_handshake()
-                self._is_open = True
-            while self._incoming.pending:
-                part = self._tls.read(RECORD_BYTES_MAX)
-                if not part:
-                    self.is_ended = True
-                    return
-                parts.append(part)
-        except ssl.SSLWantReadError:
-            pass
-        except ssl.SSLZeroReturnError:
-            self.is_ended = True
-        except ssl.SSLError as error:
-            self.is_ended = True
-            raise TransportError(f"TLS: {error.reason or error}", b"".join(parts)) from error
-
-    def send(self, data: bytes) -> bytes:
-        try:
-            if len(data) <= OUTPUT_PIECE_BYTES:
-                self._tls.write(data)
-                return self._outgoing.read()
-            parts = []
-            for begin in range(0, len(data), OUTPUT_PIECE_BYTES):
-                self._tls.write(data[begin : begin + OUTPUT_PIECE_BYTES])
-                parts.append(self._outgoing.read())
-            return b"".join(parts)
-        except ssl.SSLError as error:
-            raise TransportError(f"TLS: {error.reason or error}") from error
-
-    def take_pending(self) -> bytes:
-        return self._outgoing.read() if self._outgoing.pending else b""
-
-    def ended(self) -> bytes:
-        if not self._has_parted:
-            self._has_parted = True
-            if self._is_open:
-                # It wants the peer's close_notify, which we do not wait for; or TLS has failed and sent its alert.
-                with contextlib.suppress(ssl.SSLError):
-                    self._tls.unwrap()
-        return self._outgoing.read()
-
-    @property
-    def is_resumed(self) -> bool:
-        """Whether the client came with a session that was known."""
-        return bool(self._tls.session_reused)
 
 
 class WebSocketTransport:

@@ -32,7 +32,8 @@ from ingest.mqtt.sentences import puback_tails
 from ingest.pace import RateLimiter
 from ingest.reactor import Reactor
 from ingest.refusals import REASONS, http_replies
-from ingest.transports import Stacked, TlsTransport, Transport, WebSocketTransport
+from ingest.tls import TlsTransport
+from ingest.transports import Stacked, Transport, WebSocketTransport
 from ingest.writer import Writer
 from query.engine import Engine
 from query.http.options import HttpOptions

@@ -11,10 +11,11 @@ from random import Random
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import CloseConnection
 
-from ingest.transports import TlsTransport, Transport, TransportError, WebSocketTransport
+from ingest.tls import TlsContext, TlsTransport
+from ingest.transports import Transport, TransportError, WebSocketTransport
 from thingscale.config import load
 from thingscale.devcert import make_development_files
-from thingscale.tls import make_context
+from thingscale.tls import make_mqtt_context
 
 CUTS_MAX = 8
 # What the client says within TLS, in one record each.
@@ -74,13 +75,13 @@ def check_websocket(data: bytes) -> None:
 
 
 @functools.cache
-def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+def contexts() -> tuple[TlsContext, ssl.SSLContext]:
     """The server's, made as the daemon makes it, and a client's that trusts it."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         made = make_development_files(directory, ["localhost"], force=True)
         overrides = {"tls.certificate": str(made.certificate), "tls.key": str(made.key)}
-        return make_context(load(None, overrides, {})), ssl.create_default_context(cafile=str(made.ca))
+        return make_mqtt_context(load(None, overrides, {})), ssl.create_default_context(cafile=str(made.ca))
 
 
 def said_over_tls(transport: TlsTransport) -> list[bytes]:

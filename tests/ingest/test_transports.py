@@ -1,5 +1,6 @@
 """Transports over memory: whole, byte by byte, broken, hostile; what is owed, and what is said last."""
 
+import contextlib
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,17 +20,17 @@ from wsproto.events import (
     TextMessage,
 )
 
+from ingest.tls import TlsContext, TlsTransport
 from ingest.transports import (
     HEAD_BYTES_MAX,
     Stacked,
-    TlsTransport,
     Transport,
     TransportError,
     WebSocketTransport,
 )
 from thingscale.config import load
 from thingscale.devcert import make_development_files
-from thingscale.tls import make_context
+from thingscale.tls import make_mqtt_context
 
 GET = (
     b"GET /mqtt HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -284,8 +285,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(files: Path) -> ssl.SSLContext:
-    return make_context(
+def server(files: Path) -> TlsContext:
+    return make_mqtt_context(
         load(None, {"tls.certificate": str(files / "server.pem"), "tls.key": str(files / "server.key")}, {})
     )
 
@@ -299,7 +300,7 @@ def device(request: pytest.FixtureRequest, files: Path) -> ssl.SSLContext:
 
 
 @SIZES
-def test_tls_carries_bytes_both_ways(server: ssl.SSLContext, device: ssl.SSLContext, size: int) -> None:
+def test_tls_carries_bytes_both_ways(server: TlsContext, device: ssl.SSLContext, size: int) -> None:
     transport, client = TlsTransport(server), Device(device)
     assert client.exchange(transport, size) == (b"", "")
     client.tls.write(b"hello")
@@ -311,7 +312,7 @@ def test_tls_carries_bytes_both_ways(server: ssl.SSLContext, device: ssl.SSLCont
     assert not transport.is_ended
 
 
-def test_tls_says_and_hears_goodbye(server: ssl.SSLContext, device: ssl.SSLContext) -> None:
+def test_tls_says_and_hears_goodbye(server: TlsContext, device: ssl.SSLContext) -> None:
     transport, client = TlsTransport(server), Device(device)
     client.exchange(transport)
     client.tls.write(b"last")
@@ -328,7 +329,7 @@ def test_tls_says_and_hears_goodbye(server: ssl.SSLContext, device: ssl.SSLConte
 
 
 @SIZES
-def test_what_is_not_tls_gets_an_alert(server: ssl.SSLContext, size: int) -> None:
+def test_what_is_not_tls_gets_an_alert(server: TlsContext, size: int) -> None:
     for junk in (
         b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00",
         b"GET / HTTP/1.1\r\n\r\n",
@@ -342,7 +343,7 @@ def test_what_is_not_tls_gets_an_alert(server: ssl.SSLContext, size: int) -> Non
 
 
 def test_a_record_that_was_changed_ends_it_after_what_came_before(
-    server: ssl.SSLContext, device: ssl.SSLContext
+    server: TlsContext, device: ssl.SSLContext
 ) -> None:
     transport, client = TlsTransport(server), Device(device)
     client.exchange(transport)
@@ -359,8 +360,8 @@ def test_a_record_that_was_changed_ends_it_after_what_came_before(
         transport.send(b"x")
 
 
-def test_an_old_version_is_refused(files: Path, server: ssl.SSLContext) -> None:
-    strict = make_context(
+def test_an_old_version_is_refused(files: Path, server: TlsContext) -> None:
+    strict = make_mqtt_context(
         load(
             None,
             {
@@ -377,7 +378,68 @@ def test_an_old_version_is_refused(files: Path, server: ssl.SSLContext) -> None:
     assert not Device(context).exchange(TlsTransport(server))[1]
 
 
-def test_a_session_is_resumed(server: ssl.SSLContext, device: ssl.SSLContext) -> None:
+def test_a_large_message_leaves_in_records_of_four_kilobytes(
+    server: TlsContext, device: ssl.SSLContext
+) -> None:
+    transport, client = TlsTransport(server), Device(device)
+    client.exchange(transport)
+    sealed = transport.send(b"y" * 100_000)
+    client.incoming.write(sealed)
+    client.exchange(transport)
+    assert client.received == b"y" * 100_000
+    lengths = []
+    while sealed:
+        assert sealed[:3] == b"\x17\x03\x03"
+        lengths.append(int.from_bytes(sealed[3:5], "big"))
+        sealed = sealed[5 + lengths[-1] :]
+    assert len(lengths) == 25
+    assert max(lengths) <= 4_096 + 24, "the IV of TLS 1.2, or the type of TLS 1.3, and the tag"
+
+
+@pytest.mark.parametrize("size", [1, 1 << 20])
+def test_two_clients_at_the_same_time_are_kept_apart(
+    server: TlsContext, device: ssl.SSLContext, size: int
+) -> None:
+    sides = [(TlsTransport(server), Device(device)) for _ in range(2)]
+    for _ in range(3):  # a flight of each handshake at a time
+        for _, client in sides:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                client.tls.do_handshake()
+        owed = [feed(transport, client.outgoing.read(), size) for transport, client in sides]
+        for (got, sent, reason), (_, client) in zip(owed, sides, strict=True):
+            assert (got, reason) == (b"", "")
+            client.incoming.write(sent)
+    for text, (_, client) in zip((b"one" * 3_000, b"two" * 3_000), sides, strict=True):
+        client.tls.write(text)
+    halves = [(data[:5_000], data[5_000:]) for data in (client.outgoing.read() for _, client in sides)]
+    got = [b"", b""]
+    for half in range(2):
+        for number, (transport, _) in enumerate(sides):
+            got[number] += transport.receive(halves[number][half])
+    assert got == [b"one" * 3_000, b"two" * 3_000]
+
+
+def test_errors_of_others_break_no_connection(server: TlsContext, device: ssl.SSLContext) -> None:
+    transport, client = TlsTransport(server), Device(device)
+    client.exchange(transport)
+    broken = TlsTransport(server)
+    with pytest.raises(TransportError):
+        broken.receive(b"GET / HTTP/1.1\r\n\r\n")
+    with pytest.raises(TransportError):
+        broken.send(b"x")
+    client.tls.write(b"hello")
+    record = client.outgoing.read()
+    assert transport.receive(record[:10]) + transport.receive(record[10:]) == b"hello"
+
+
+def test_nothing_is_said_before_the_tls_handshake(server: TlsContext) -> None:
+    transport = TlsTransport(server)
+    with pytest.raises(TransportError, match=r"^TLS: "):
+        transport.send(b"x")
+    assert (transport.take_pending(), transport.ended(), transport.is_ended) == (b"", b"", False)
+
+
+def test_a_session_is_resumed(server: TlsContext, device: ssl.SSLContext) -> None:
     first = Device(device)
     transport = TlsTransport(server)
     first.exchange(transport)
@@ -393,7 +455,7 @@ def test_a_session_is_resumed(server: ssl.SSLContext, device: ssl.SSLContext) ->
 
 
 @SIZES
-def test_websocket_within_tls(server: ssl.SSLContext, device: ssl.SSLContext, size: int) -> None:
+def test_websocket_within_tls(server: TlsContext, device: ssl.SSLContext, size: int) -> None:
     transport, client = Stacked(TlsTransport(server), WebSocketTransport()), Device(device)
     client.exchange(transport, size)
     websocket = WSConnection(ConnectionType.CLIENT)
