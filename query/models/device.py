@@ -102,7 +102,9 @@ LIST: Final = described(
     parameters=[
         Parameter("search", "only devices that have this in their id or description"),
         Parameter("enabled", "only those that are, or are not", Literal["true", "false"]),
-        Parameter("mapped_ch", "only those of this channel, or of `none`", ChannelNumber | Literal["none"]),
+        Parameter(
+            "mapped_ch", "only those of this channel, or of `none`", ChannelNumber | Literal["none", "null"]
+        ),
         *(
             Parameter(name, "only those with this text")
             for name in ("device_type", "location", "manufacturer")

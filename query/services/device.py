@@ -13,7 +13,6 @@ from query.ports import Backend
 from query.requests import (
     boolean,
     change,
-    is_true,
     mapped_channel,
     number_from,
     object_of,
@@ -157,7 +156,10 @@ def routes(backend: Backend) -> APIRouter:
         on_existing = given.get("on_existing", "error")
         if on_existing not in ON_EXISTING:
             raise ApiError("BAD_PARAMETER", f"on_existing: expected one of {', '.join(ON_EXISTING)}")
-        is_atomic = is_true(given.get("atomic"))
+        atomic = given.get("atomic", "false")
+        if atomic not in ("true", "false"):
+            raise ApiError("BAD_PARAMETER", f"atomic: expected true or false, not {atomic!r}")
+        is_atomic = atomic == "true"
         rows = rows_of(await request.body(), request.headers.get("content-type", ""))
         if is_atomic and len(rows) > ATOMIC_ROWS_MAX:
             raise ApiError("BULK_REFUSED", f"more than {ATOMIC_ROWS_MAX} devices cannot be all or nothing")

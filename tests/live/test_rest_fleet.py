@@ -206,9 +206,10 @@ def test_a_table_that_cannot_be_read_is_refused_whole(
 
 def test_parameters_of_a_table_are_checked(daemon: Daemon) -> None:
     assert provision(daemon, "?on_existing=what", [], "")[1]["error"] == "BAD_PARAMETER"
-    assert provision(daemon, "?atomc=true", [], "")[1]["error"] == "BAD_PARAMETER"
+    for wrong in ("atomc=true", "atomic=1", "atomic=maybe"):
+        assert provision(daemon, f"?{wrong}", [], "")[1]["error"] == "BAD_PARAMETER"
     many = [{"device_id": str(i)} for i in range(1, 2_002)]
-    assert provision(daemon, "?atomic=1", many, "")[1]["error"] == "BULK_REFUSED"
+    assert provision(daemon, "?atomic=true", many, "")[1]["error"] == "BULK_REFUSED"
     assert provision(daemon, "", [1, None], "")[1]["failed"] == 2
 
 
