@@ -966,8 +966,8 @@ cdef class Reactor(Wire):
         cdef Connection* c = &self.connections[slot]
         cdef int64_t answer = 0
         cdef int verdict = self.relay.begin(slot, packet)
-        if verdict != 0:
-            return verdict
+        if verdict != 1:
+            return 1 if verdict == 2 else verdict
         if c.route_kind:
             answer = self.append(c.route_kind, c.device, c.channel, c.key + c.tag_offset, c.tag_bytes, packet.payload,
                                  packet.payload_bytes)

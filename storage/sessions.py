@@ -136,8 +136,17 @@ class SessionStore:
 
     # ---- in
 
-    def apply(self, notes: list[bytes]) -> None:
+    @property
+    def applied(self) -> int:
+        """The number of the last note that is here."""
+        return self._applied
+
+    def apply(self, notes: list[bytes], number: int = 0, message: int = 0) -> None:
         """Make these notes durable here, in order, in one transaction; those that were applied before are passed over.
+
+        Args:
+            notes: as they stand in the log.
+            number, message: the highest ones of notes and messages that came with these and undid each other.
 
         Raises:
             DiskFullError: nothing has changed.
@@ -147,15 +156,16 @@ class SessionStore:
         applied = self._applied
         count = 0
         for data in notes:
-            number, note = decode_note(data)
-            if number > applied:
-                applied = number
+            each, note = decode_note(data)
+            if each > applied:
+                applied = each
                 count += 1
-                changes.take(number, note)
-        if not count:
+                changes.take(each, note)
+        applied = max(applied, number)
+        if applied == self._applied:
             return
         session_max = max(self._session_max, changes.session_max)
-        message_max = max(self._message_max, changes.message_max)
+        message_max = max(self._message_max, changes.message_max, message)
         with transaction(self._database, self._path) as database:
             write(database, changes)
             database.execute(

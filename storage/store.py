@@ -9,6 +9,7 @@ commits the catalog. The second half, ``apply``, runs in the main thread and mov
 every row either before or after, never twice and never not at all.
 """
 
+from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from storage.ring import Ring
 from storage.schema import Schema
 from storage.sessions import SessionStore
 from storage.snapshot import Snapshot
+from storage.waiting import WaitingNotes
 from storage.wal import Wal, WalOptions, read_log_id
 from storage.wide import physical_columns
 from storage.writes import Ledger
@@ -35,6 +37,9 @@ from storage.writes import Ledger
 SLICE_ROWS: Final = 8_192
 # Notes that wait for the session store before they are applied at once: a fraction of a second's work.
 NOTES_MAX: Final = 65_536
+# Turns of the housekeeping (0.4 s each) that a note waits for one that undoes it. A client that has not answered within
+# two seconds most likely takes longer still; a start reads what waits from the log.
+HELD_TURNS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +96,8 @@ class Store:
             self.catalog, self.schema, self, self._disk, part_rows_max=options.part_rows_max
         )
         self.states: list[State] = []
-        self.notes: list[bytes] = []
+        self.notes = WaitingNotes(self.sessions.applied)
+        self._turns: deque[tuple[int, int]] = deque()  # the last note and the durable seq at each
         self._device_names: dict[int, str] = {}
         self.recovered: Recovered
 
@@ -129,7 +135,7 @@ class Store:
         if len(self.notes) > NOTES_MAX:
             self._apply_notes()  # of earlier records only: this one may be the last one, see storage/recovery.py
         self.states += passengers.states
-        self.notes += passengers.notes
+        self.notes.extend(passengers.notes)
 
     def close(self) -> None:
         self.wal.close()
@@ -154,12 +160,23 @@ class Store:
     def flush_notes(self) -> None:
         """Apply the notes that became durable to the session store. Raises DiskFullError: they are kept."""
         self._apply_notes()
+        self._turns.clear()
         self.writes.on_applied(self.ring.durable)
 
-    def _apply_notes(self) -> None:
-        if self.notes:
-            self.sessions.apply(self.notes)
-            self.notes = []
+    def flush_old_notes(self) -> None:
+        """The same with those that have waited for HELD_TURNS calls. Raises DiskFullError: they are kept."""
+        if len(self._turns) >= HELD_TURNS:
+            number, durable = self._turns[0]
+            self._apply_notes(number)
+            self._turns.popleft()
+            self.writes.on_applied(durable)
+        self._turns.append((self.notes.number_max, self.ring.durable))
+
+    def _apply_notes(self, number: int | None = None) -> None:
+        portion = self.notes.portion(number)
+        if portion.number > self.sessions.applied:
+            self.sessions.apply(*portion)
+            self.notes.on_applied(portion)
 
     def apply(self, change: Change) -> None:
         """The second half of a seal, a publication or a drop."""

@@ -259,7 +259,7 @@ class Daemon:
         if len(self.store.states) > self._states_max:
             self.store.states = newest_states(self.store.states)
             self._states_max = max(STATES_MAX, 2 * len(self.store.states))
-        self.store.notes += completed.notes
+        self.store.notes.extend(completed.notes)
         if len(self.store.notes) > self._notes_max:
             self.flush_notes()
         self.housekeeping.on_completed()

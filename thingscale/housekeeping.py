@@ -195,7 +195,7 @@ class Housekeeping:
                 self._pressure.set()
             try:
                 store.flush_states()
-                store.flush_notes()
+                store.flush_old_notes()
                 if self._audit_us:
                     store.registry.forget_audit(now()[1] - self._audit_us)
                 store.writes.forget_old(now()[1])

@@ -19,9 +19,9 @@ from typing import Final
 import msgspec
 
 from ingest.mqtt import packets
-from ingest.mqtt.delivery import DELIVERIES_PER_NOTE, DELIVERY_BYTES, NOTE_BYTES, Counts, Deliveries
+from ingest.mqtt.delivery import Counts, Deliveries, room_for
 from ingest.mqtt.link import Link
-from ingest.mqtt.notebook import Notebook
+from ingest.mqtt.notebook import NOTE_BYTES, Notebook
 from ingest.mqtt.options import BrokerOptions
 from ingest.mqtt.outbox import Outbox, Outgoing
 from ingest.mqtt.reasons import ReasonCode
@@ -91,7 +91,6 @@ class Broker:
         self.deliveries = Deliveries(options, notebook, self.counts)
         self._namespaces: dict[str, Namespace] = {}
         self._next_session = 1
-        self._next_message = 1
         self._timers: list[tuple[int, int, Session]] = []  # due, tie-breaker
         self._unstored: deque[tuple[Namespace, Message]] = deque()
         self._tie = itertools.count()
@@ -375,7 +374,8 @@ class Broker:
     def _give_retained(self, session: Session, outgoing: Outgoing, at_us: int) -> None:
         if not session.number:
             return  # it ended before there was room
-        outgoing.number, self._next_message = self._next_message, self._next_message + 1
+        outgoing.number = self.deliveries.next_message
+        self.deliveries.next_message += 1
         self.deliveries.deliver(outgoing.message, [(session, outgoing)], outgoing.number, at_us)
 
     def unsubscribe(self, session: Session, text: bytes, at_us: int) -> bool:
@@ -398,9 +398,7 @@ class Broker:
             matches = namespace.tree.match(topic)
             room += NOTE_BYTES + size if message.retain else 0
             if message.qos:
-                sessions = len(matches.direct) + len(matches.shares)
-                parts = 1 + len(matches.shares) + sessions // DELIVERIES_PER_NOTE
-                room += DELIVERY_BYTES * sessions + parts * (NOTE_BYTES + size)
+                room += room_for(size, len(matches.direct), len(matches.shares))
         return room
 
     def publish(self, namespace: Namespace, message: Message, origin: Session | None, at_us: int) -> int:
@@ -453,7 +451,7 @@ class Broker:
         while deliveries:
             # Who is a member of groups, too, may get several copies; a number is for one copy a session.
             # And so it is for one topic: who has subscribed behind a replaced token knows the message by another one.
-            number, message = self._next_message, deliveries[0][1].message
+            number, message = self.deliveries.next_message, deliveries[0][1].message
             copies: dict[Session, Outgoing] = {}
             more: list[tuple[Session, Outgoing]] = []
             for session, outgoing in deliveries:
@@ -463,7 +461,7 @@ class Broker:
                 copies[session] = outgoing
                 if outgoing.qos and session.number:
                     outgoing.number = number
-                    self._next_message = number + 1
+                    self.deliveries.next_message = number + 1
             self.deliveries.deliver(message, list(copies.items()), number, at_us)
             deliveries = more
 
@@ -500,7 +498,7 @@ class Broker:
             token_of: a user's device token; None for a user who is gone.
             at_us: now.
         """
-        self._next_session, self._next_message = saved.next_session, saved.next_message
+        self._next_session, self.deliveries.next_message = saved.next_session, saved.next_message
         users = {each.user_id for each in saved.sessions} | {each.user_id for each in saved.retained}
         tokens = {user_id: token_of(user_id) for user_id in sorted(users)}
         for each in saved.sessions:

@@ -1,5 +1,6 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
+from ingest.mqtt.notebook cimport Notebook
 from ingest.mqtt.outbox cimport Outgoing, Owed
 from ingest.mqtt.sessions cimport Connection, Session
 from ingest.wire cimport Wire
@@ -20,7 +21,8 @@ cdef class Deliveries:
     cdef readonly Counts counts
     cdef readonly Owed owed
     cdef readonly object options
-    cdef readonly object notebook
+    cdef readonly Notebook notebook
+    cdef public int64_t next_message
     cdef object carrier
     cdef Wire wire
 
@@ -36,4 +38,5 @@ cdef class Deliveries:
     cdef int say(self, Connection connection, int kind, int packet_id, int code, bint waits) except -1
 
 
+cpdef int64_t room_for(int64_t size, Py_ssize_t sessions, Py_ssize_t shares)
 cdef uint32_t put_head(uint8_t* to, uint8_t first, uint32_t remaining) noexcept

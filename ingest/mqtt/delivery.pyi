@@ -8,9 +8,9 @@ from ingest.mqtt.sessions import Connection, Session
 from storage.notes import Message
 
 BEHIND_BYTES: Final[int]
-NOTE_BYTES: Final[int]
-DELIVERIES_PER_NOTE: Final[int]
-DELIVERY_BYTES: Final[int]
+
+def room_for(size: int, sessions: int, shares: int) -> int:
+    """Bytes of the notes of a message of this size, at most; every share may be a note of its own."""
 
 class Counts:
     """Since the start."""
@@ -27,6 +27,9 @@ class Counts:
 class Deliveries:
     """Gives messages to sessions. ``link`` is set by whoever made both.
 
+    Attributes:
+        next_message: the number in the log of the next message that a session gets which survives a crash.
+
     Args:
         options: limits and policies.
         notebook: where what must survive is written.
@@ -38,6 +41,7 @@ class Deliveries:
 
     link: Link
     owed: Owed
+    next_message: int
     def __init__(self, options: BrokerOptions, notebook: Notebook, counts: Counts) -> None: ...
     def is_behind(self, connection: Connection) -> bool:
         """Whether the client's socket has more to take than it should."""

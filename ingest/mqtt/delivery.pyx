@@ -17,23 +17,18 @@ from libc.string cimport memcpy
 from ingest.wire cimport wire_of
 
 from ingest.mqtt import packets
+from ingest.mqtt.notebook import DELIVERIES_PER_NOTE, DELIVERY_BYTES, NOTE_BYTES
 from ingest.mqtt.packets import Property
 from ingest.mqtt.sentences import Why, explained
-from storage import notes
 
 from ingest.mqtt.outbox cimport Outbox, Owed
 
 # Unsent bytes of one client beyond which QoS 0 is dropped and QoS 1 and 2 wait. Less than limits.reply_bytes_max.
 BEHIND_BYTES = 256 << 10
-# What a note takes beside names and payloads.
-NOTE_BYTES = 96
-# Deliveries of one note; more sessions make more notes.
-DELIVERIES_PER_NOTE = 4_096
-# What a delivery takes within a note, at most, and each of its subscription identifiers.
-DELIVERY_BYTES = 40
-IDENTIFIER_BYTES = 5
 
+cdef int64_t NOTE = NOTE_BYTES, DELIVERY = DELIVERY_BYTES
 cdef uint32_t BEHIND = BEHIND_BYTES
+cdef Py_ssize_t PART = DELIVERIES_PER_NOTE
 
 
 @cython.final
@@ -45,8 +40,9 @@ cdef class Counts:
 cdef class Deliveries:
     """See the stub."""
 
-    def __init__(self, options, notebook, Counts counts):
+    def __init__(self, options, Notebook notebook, Counts counts):
         self.options = options
+        self.next_message = 1
         self.notebook = notebook
         self.counts = counts
         self.owed = Owed()
@@ -68,7 +64,9 @@ cdef class Deliveries:
         cdef Outgoing outgoing
         cdef Connection connection
         cdef list now = [], noted = []
-        for session, outgoing in deliveries:
+        cdef tuple each
+        for each in deliveries:
+            session, outgoing = each
             connection = session.connection
             if outgoing.qos == 0:
                 if connection is not None and not self.is_dropped(connection):
@@ -79,11 +77,9 @@ cdef class Deliveries:
             if connection is not None and outgoing.packet_id:
                 now.append((connection, outgoing))
             if outgoing.number:
-                noted.append(notes.Delivery(
-                    session.number, outgoing.qos, outgoing.packet_id, outgoing.retain, outgoing.identifiers))
+                noted.append(each)
         if noted:
-            for part in parts_of(noted, self.notebook.room_max - NOTE_BYTES):
-                self.notebook.note(notes.Queued(number, message, part), at_us)
+            self.notebook.queued(number, message, noted, at_us)
         for connection, outgoing in now:
             if not self.transmit(connection, outgoing, at_us, False) and outgoing.qos:
                 assert connection.session is not None
@@ -112,7 +108,7 @@ cdef class Deliveries:
         self.counts.dropped_full += <uint64_t>len(dropped)
         for each in dropped:
             if each is not outgoing and each.number:
-                self.notebook.note(notes.Done(session.number, each.number), at_us)
+                self.notebook.done(session, each.number, at_us)
         return outgoing not in dropped
 
     def resume(self, Session session, int64_t at_us):
@@ -130,8 +126,8 @@ cdef class Deliveries:
             if self.is_behind(connection):
                 self.carrier.call_when_drained(connection.slot)
                 return 0
-            if session.number and not self.notebook.has_room(NOTE_BYTES):
-                self.notebook.when_there_is_room(NOTE_BYTES, partial(self.drain, session), at_us)
+            if session.number and not self.notebook.has_room(NOTE):
+                self.notebook.when_there_is_room(NOTE, partial(self.drain, session), at_us)
                 return 0
             if outbox.again:
                 self.send_again(session, connection, outbox.again.popleft(), at_us)
@@ -139,7 +135,7 @@ cdef class Deliveries:
             outgoing = outbox.take()
             outbox.send(outgoing)
             if outgoing.number:
-                self.notebook.note(notes.Sent(session.number, outgoing.number, outgoing.packet_id), at_us)
+                self.notebook.sent(session, outgoing.number, outgoing.packet_id, at_us)
             if not self.transmit(connection, outgoing, at_us, False):
                 self.done(session, outgoing, at_us)
         return 0
@@ -170,7 +166,7 @@ cdef class Deliveries:
             if not outgoing.is_received:
                 outgoing.is_received = True
                 if outgoing.number:
-                    self.notebook.note(notes.Received(session.number, outgoing.number), at_us)
+                    self.notebook.received(session, outgoing.number, at_us)
             self.say(connection, 6, packet_id, 0, session.number != 0)
             return True
         self.done(session, outgoing, at_us)
@@ -186,7 +182,7 @@ cdef class Deliveries:
     cdef int done(self, Session session, Outgoing outgoing, int64_t at_us) except -1:
         session.outbox.done(outgoing.packet_id)
         if outgoing.number:
-            self.notebook.note(notes.Done(session.number, outgoing.number), at_us)
+            self.notebook.done(session, outgoing.number, at_us)
         return 0
 
     cdef bint transmit(self, Connection connection, Outgoing outgoing, int64_t at_us, bint dup) except? True:
@@ -214,19 +210,9 @@ cdef class Deliveries:
         return self.wire.put(connection.slot, packet, length, waits)
 
 
-cdef list parts_of(list noted, int64_t bytes_max):
-    """Deliveries by note: none of more bytes than half a batch, whose other half is the message's."""
-    cdef list parts = [], part = []
-    cdef int64_t size = 0, more
-    for delivery in noted:
-        more = DELIVERY_BYTES + IDENTIFIER_BYTES * <int64_t>len(delivery.identifiers)
-        if len(part) == DELIVERIES_PER_NOTE or (part and size + more > bytes_max):
-            parts.append(tuple(part))
-            part, size = [], 0
-        part.append(delivery)
-        size += more
-    parts.append(tuple(part))
-    return parts
+cpdef int64_t room_for(int64_t size, Py_ssize_t sessions, Py_ssize_t shares):
+    """Bytes of the notes of a message of this size, at most; every share may be a note of its own."""
+    return DELIVERY * (sessions + shares) + (1 + shares + (sessions + shares) // PART) * (NOTE + size)
 
 
 cdef uint32_t put_head(uint8_t* to, uint8_t first, uint32_t remaining) noexcept:

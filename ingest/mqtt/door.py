@@ -20,7 +20,7 @@ from ingest.admission import Admission, Route
 from ingest.mqtt import link, packets
 from ingest.mqtt.broker import Broker
 from ingest.mqtt.connect import Accepted, Refused, judge, properties_of, wishes
-from ingest.mqtt.delivery import NOTE_BYTES
+from ingest.mqtt.notebook import NOTE_BYTES
 from ingest.mqtt.options import SEPARATORS_MAX, Topics
 from ingest.mqtt.packets import Property, ProtocolError, ReasonCode
 from ingest.mqtt.relay import Relay

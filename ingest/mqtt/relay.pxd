@@ -1,6 +1,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 from ingest.mqtt.delivery cimport Deliveries
+from ingest.mqtt.notebook cimport Notebook
 from ingest.mqtt.sessions cimport Connection, Session
 from ingest.mqtt_lane cimport Publish
 
@@ -23,6 +24,8 @@ cdef class Route:
     cdef list groups
     cdef bint is_foreign
     cdef bint is_noted
+    cdef bint is_tangled
+    cdef bint has_no_local
 
 
 cdef struct Frame:
@@ -35,7 +38,8 @@ cdef struct Frame:
 cdef class Relay:
     cdef readonly Deliveries deliveries
     cdef dict connections
-    cdef object admission, notebook, may_use
+    cdef Notebook notebook
+    cdef object admission, may_use
     cdef int qos_max
     cdef Py_ssize_t receive_max
     cdef Frame[6] frames
@@ -48,6 +52,7 @@ cdef class Relay:
     cdef int begin(self, uint32_t slot, Publish* packet) except -2
     cdef int publish(self, uint32_t slot, Publish* packet, bint is_stored, int64_t at_us) except -2
     cdef Target choose(self, Group group)
+    cdef int give_noted(self, list targets, Publish* packet, int64_t at_us) except -1
     cdef int give(self, Target target, Publish* packet, bint waits, int64_t at_us) except -1
     cdef object message_of(self, Publish* packet, int64_t at_us)
     cdef bint transmit(self, Connection connection, int qos, int packet_id, Publish* packet, bint waits) except? True

@@ -13,10 +13,12 @@ from ingest.mqtt.options import BrokerOptions
 from ingest.mqtt.sessions import Namespace
 from ingest.pace import RateLimiter
 from storage.journal import Journal, Limits
+from storage.notes import decode_note
 from storage.registry import Registry
 from storage.ring import Ring
 from storage.schema import Schema
 from storage.sessions import SessionStore
+from storage.waiting import WaitingNotes
 from tests.crash.broker_clients import text
 from tests.ingest.test_mqtt_door import Wire
 from thingscale.clients import Clients
@@ -92,11 +94,18 @@ class BrokerHouse:
 
     def crash(self) -> None:
         """Stop without a word. What is in no durable batch is lost; the notes come to the store, some of them twice."""
-        self.store.apply(self.notes[: len(self.notes) // 2])
-        self.store.apply(self.notes)
+        if self.notes:
+            self.apply(decode_note(self.notes[len(self.notes) // 2])[0])
+        self.apply(None)
         self.notes = self.notes[-3:]
         self.start()
         self.flush()
+
+    def apply(self, number: int | None) -> None:
+        """As a start does it: what the log tells, up to a number. Before it there may have been another start."""
+        waiting = WaitingNotes(self.store.applied)
+        waiting.extend(self.notes)
+        self.store.apply(*waiting.portion(number))
 
     def act(self, action: Callable[[], object]) -> None:
         """What the reactor does in one go: something happens, and the connections that were closed for it go."""

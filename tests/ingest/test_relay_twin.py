@@ -6,6 +6,7 @@ packet in a turn of its own and with many in one.
 """
 
 import struct
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -13,8 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.mqtt.options import BrokerOptions, Topics, WhenFull
+from ingest.mqtt.sessions import Session
+from storage.sessions import SessionStore
+from storage.waiting import WaitingNotes
 from tests.twins.mqtt_packets import PING, T, connect, packet, publish, text
 from tests.twins.mqtt_sides import LaneSide, PlainSide, Script
+from tests.twins.storing import TOKEN, USER
 
 COMMAND, DATA = T + b"/d/subscribe", T + b"/json/d/t"
 TOPICS = [
@@ -68,14 +73,18 @@ def connect_5(client_id: bytes, kept: bool, properties: bytes) -> bytes:
     return packet(0x10, head + text(client_id) + text(b"U000001") + text(T))
 
 
-def agree(script: Script, options: BrokerOptions) -> LaneSide:
-    plain, lane = PlainSide(options), LaneSide(options=options)
+def agree(script: Script, options: BrokerOptions, batch_bytes_max: int = 1 << 20) -> LaneSide:
+    plain, lane = PlainSide(options), LaneSide(options=options, batch_bytes_max=batch_bytes_max)
     expected = plain.run(script)
     assert lane.run(script) == expected
     for name in COUNTS:
         assert getattr(lane.door.broker.counts, name) == getattr(plain.door.broker.counts, name), name
     assert lane.keeper.notes == plain.keeper.notes
     return lane
+
+
+def sessions_of(lane: LaneSide) -> list[Session]:
+    return list(lane.door.broker.namespace(USER, TOKEN.encode()).sessions.values())
 
 
 class Talk:
@@ -164,12 +173,13 @@ def test_no_talk_shows_who_relays_it(script: Script, options: BrokerOptions) -> 
     agree(script, options)
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_a_long_talk_of_well_behaved_clients_is_relayed_alike(seed: int) -> None:
+def long_talk(seed: int, kept: bool) -> Script:
     """Random bytes end most connections soon; these acknowledge what they get, and nothing else."""
     random = Random(seed)
     highest = 1 + seed % 2
-    script: Script = [(number, connect(b"c%d" % number)) for number in range(5)]
+    script: Script = [
+        (number, connect(b"c%d" % number, flags=0xC0 if kept and number % 2 else 0xC2)) for number in range(5)
+    ]
     for number in range(5):
         for name in random.sample([COMMAND, DATA, b"a/#", b"$share/g/#", b"a/b"], 2):
             script.append(
@@ -190,11 +200,79 @@ def test_a_long_talk_of_well_behaved_clients_is_relayed_alike(seed: int) -> None
             )
         else:
             script.append((number, packet(0x62, packet_id) if kind == "R" else PING))
-    lane = agree(script, BrokerOptions(topics=Topics.ANY, inflight_max=4, queued_messages_max=20))
+    return script
+
+
+@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_long_talk_of_well_behaved_clients_is_relayed_alike(seed: int, kept: bool) -> None:
+    options = BrokerOptions(topics=Topics.ANY, inflight_max=4, queued_messages_max=20)
+    lane = agree(long_talk(seed, kept), options)
     assert lane.door.broker.counts.delivered > 150
     # CONNECT and SUBSCRIBE, and nothing else.
     assert lane.declined == 15
     assert not any(lane.is_closed.values())
+    assert (len(lane.keeper.notes) > 50) == kept
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_where_a_batch_has_no_room_for_notes_the_packet_waits_for_the_next_one(seed: int) -> None:
+    """Forty messages of a kilobyte with their notes, thrice a batch, come in one piece; the door would say the same."""
+    qos = 1 + seed
+    pieces = [publish(b"a", b"%d" % number + b"x" * 500, 0x30 | qos << 1, number) for number in range(1, 41)]
+    answers = [packet(0x40, b"\0%c" % number) for number in range(1, 41)]
+    if qos == 2:
+        answers = [packet(0x50, b"\0%c" % number) + packet(0x70, b"\0%c" % number) for number in range(1, 41)]
+    script = [
+        (0, connect(b"kept", flags=0xC0)),
+        (0, packet(0x82, b"\x00\x01" + text(b"a") + bytes([qos]))),
+        (1, connect(b"also", flags=0xC0)),
+        (1, b"".join(pieces)),
+        (0, b"".join(answers)),
+        (1, b"".join(packet(0x62, b"\0%c" % number) for number in range(1, 41)) if qos == 2 else PING),
+    ]
+    lane = agree(script, BrokerOptions(topics=Topics.ANY), batch_bytes_max=7_000)
+    assert lane.stalls > 0
+    assert lane.declined == 3
+    assert not any(session.outbox and len(session.outbox) for session in sessions_of(lane))
+
+
+def test_a_session_that_shares_twice_gets_both_copies_under_numbers_of_their_own() -> None:
+    """A crash must tell them apart."""
+    filters = [b"a/b", b"$share/g/a/#", b"$share/h/a/b"]
+    subscribe = b"".join(packet(0x82, b"\x00\x01" + text(each) + b"\x01") for each in filters)
+    script = [
+        (0, connect(b"kept", flags=0xC0)),
+        (0, subscribe),
+        (1, connect(b"y")),
+        *((1, publish(b"a/b", b"%d" % number, 0x32, 1 + number)) for number in range(3)),
+    ]
+    lane = agree(script, BrokerOptions(topics=Topics.ANY))
+    (outbox,) = [session.outbox for session in sessions_of(lane) if session.outbox]
+    assert sorted(each.number for each in outbox.inflight.values()) == list(range(1, 10))
+    assert lane.declined == 5
+
+
+def test_the_session_store_makes_the_same_of_what_either_of_them_noted(tmp_path: Path) -> None:
+    lane = agree(
+        long_talk(1, kept=True), BrokerOptions(topics=Topics.ANY, inflight_max=4, queued_messages_max=20)
+    )
+    store = SessionStore.open(tmp_path / "sessions.sqlite3")
+    waiting = WaitingNotes(0)
+    waiting.extend(lane.keeper.notes)
+    assert len(waiting) < len(lane.keeper.notes)
+    store.apply(*waiting.portion())
+    saved = {each.session: each for each in store.load().sessions}
+    store.close()
+    found = {session.number: session for session in sessions_of(lane) if session.number}
+    assert saved.keys() == found.keys()
+    for number, session in found.items():
+        owed = {} if session.outbox is None else session.outbox.inflight
+        waits = [] if session.outbox is None else session.outbox.waiting
+        assert [each.message for each in saved[number].deliveries] == sorted(
+            each.number for each in (*owed.values(), *waits)
+        )
+        assert saved[number].inbound == set(session.inbound)
 
 
 def test_what_neighbours_say_within_a_round_leaves_as_one() -> None:

@@ -221,7 +221,7 @@ class FilledStore:
             store.wal.make_room()
             placement = store.wal.place(batch)
             assert os.pwrite(placement.file.fileno(), placement.data, placement.offset) == len(placement.data)
-            store.notes += store.journal.release(batch).notes
+            store.notes.extend(store.journal.release(batch).notes)
         self.durability.on_durable(store.ring.durable)
 
     def kick(self, now_s: float, now_us: int) -> None:

@@ -205,7 +205,7 @@ class StoreHouse:
         completed = self.commits.complete_nowait()
         assert completed is not None
         self.acknowledged = completed.next_seq
-        self.store.notes += completed.notes
+        self.store.notes.extend(completed.notes)
 
     def seal(self) -> None:
         self.insist(self.store.flush_states)

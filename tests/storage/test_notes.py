@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from storage.note_bytes import encode
 from storage.notes import (
     NEVER_EXPIRES_S,
     Delivery,
@@ -79,6 +80,53 @@ def test_every_sort_of_note_has_its_bytes_written_down() -> None:
 @given(number=st.integers(1, 2**63 - 1), note=NOTES)
 def test_any_note_comes_back(number: int, note: Note) -> None:
     assert decode_note(encode_note(number, note)) == (number, note)
+
+
+NUMBERS = st.integers(0, 2**63 - 1) | st.sampled_from(
+    [2**bits - less for bits in (7, 8, 16, 32) for less in (0, 1)]
+)
+SIZES = st.binary(max_size=300) | st.sampled_from([b"x" * 255, b"x" * 256, b"x" * 65_535, b"x" * 65_536])
+IDENTIFIERS = st.lists(st.integers(1, 268_435_455), max_size=20).map(tuple)
+CONTENTS = st.builds(
+    Message,
+    SIZES,
+    SIZES,
+    st.integers(0, 2),
+    st.booleans(),
+    SIZES,
+    NUMBERS,
+    NUMBERS | NUMBERS.map(lambda at: -at),
+)
+OF_A_MESSAGE = st.one_of(
+    st.builds(
+        Queued,
+        NUMBERS,
+        CONTENTS,
+        st.lists(
+            st.builds(
+                Delivery, NUMBERS, st.integers(1, 2), st.integers(0, 65_535), st.booleans(), IDENTIFIERS
+            ),
+            max_size=20,
+        ).map(tuple),
+    ),
+    st.builds(Sent, NUMBERS, NUMBERS, st.integers(1, 65_535)),
+    st.builds(Received, NUMBERS, NUMBERS),
+    st.builds(Done, NUMBERS, NUMBERS),
+    st.builds(InboundTaken, NUMBERS, st.integers(1, 65_535)),
+    st.builds(InboundReleased, NUMBERS, st.integers(1, 65_535)),
+)
+
+
+@given(number=st.integers(1, 2**63 - 1) | NUMBERS, note=OF_A_MESSAGE)
+def test_the_notes_of_a_message_are_written_alike_by_compiled_code(number: int, note: Note) -> None:
+    assert encode(number, note) == encode_note(number, note)
+
+
+def test_a_note_for_very_many_sessions_is_written_alike() -> None:
+    for count in (15, 16, 65_535, 65_536):
+        deliveries = tuple(Delivery(session, 1, 0, False, ()) for session in range(1, count + 1))
+        note = Queued(7, MESSAGE, deliveries)
+        assert encode(1, note) == encode_note(1, note)
 
 
 @given(data=st.binary(max_size=40))

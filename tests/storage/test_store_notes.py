@@ -10,7 +10,7 @@ import pytest
 from storage.disk import DiskFullError
 from storage.kinds import PayloadKind
 from storage.notes import SessionOpened, Subscribed, encode_note
-from storage.store import Store
+from storage.store import HELD_TURNS, Store
 from tests.storage.store_disk import StoreDisk
 from tests.storage.store_house import OPTIONS, StoreHouse, empty, fast_place
 
@@ -43,7 +43,7 @@ def test_durable_notes_wait_and_are_applied_when_the_store_is_opened_again(house
     assert (applied(house.store), len(house.store.notes)) == (0, 6)
     house.close()
     found = opened(house.disk, house)
-    assert (applied(found.store), found.store.notes) == (6, [])
+    assert (applied(found.store), len(found.store.notes)) == (6, 0)
     found.check()
     found.close()
 
@@ -60,6 +60,39 @@ def test_notes_that_were_applied_already_are_passed_over_when_the_log_tells_them
         house = opened(house.disk, house)
         assert house.store.recovered.rows == len(house.rows) == count + 3
         house.check()
+    house.close()
+
+
+def test_old_notes_are_those_that_were_there_some_turns_ago(house: StoreHouse) -> None:
+    for turn in range(HELD_TURNS):
+        house.store.flush_old_notes()
+        assert applied(house.store) == 0
+        house.append_all(1)
+        assert len(house.store.notes) == 7 + turn
+    for turn in range(HELD_TURNS):
+        house.store.flush_old_notes()
+        assert applied(house.store) == 6 + turn
+    house.store.flush_old_notes()
+    assert (applied(house.store), len(house.store.notes)) == (6 + HELD_TURNS, 0)
+    house.check()
+    house.close()
+
+
+def test_old_notes_that_the_disk_refuses_are_old_at_the_next_turn(
+    house: StoreHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(notes: list[bytes], number: int, message: int) -> None:
+        raise DiskFullError(errno.ENOSPC, "full")
+
+    for _ in range(HELD_TURNS):
+        house.store.flush_old_notes()
+    with monkeypatch.context() as patch:
+        patch.setattr(house.store.sessions, "apply", refuse)
+        for _ in range(3):
+            with pytest.raises(DiskFullError):
+                house.store.flush_old_notes()
+    house.store.flush_old_notes()
+    assert (applied(house.store), len(house.store.notes)) == (6, 0)
     house.close()
 
 
@@ -103,7 +136,7 @@ def test_notes_before_a_seal_survive_it_and_the_log_gives_their_room_back(house:
 def test_the_cursor_does_not_move_while_the_session_store_cannot_be_written(
     house: StoreHouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(notes: list[bytes]) -> None:
+    def refuse(notes: list[bytes], number: int, message: int) -> None:
         raise DiskFullError(errno.ENOSPC, "full")
 
     with monkeypatch.context() as patch:
@@ -180,7 +213,8 @@ def test_recovery_applies_a_long_logs_notes_in_portions(
     monkeypatch.setattr("storage.store.NOTES_MAX", 10)
     found = opened(house.disk, house)
     statistics = found.store.sessions.statistics()
-    assert (statistics.notes, found.store.notes) == (46, [])
+    assert (applied(found.store), len(found.store.notes)) == (46, 0)
+    assert statistics.notes == 38  # of four messages the beginning and the end undid each other
     assert statistics.commits == 4
     found.check()
     found.close()

@@ -45,7 +45,7 @@ def test_a_full_disk_keeps_them_and_is_not_asked_at_every_batch(
 ) -> None:
     asked = []
 
-    def refuse(notes: list[bytes]) -> None:
+    def refuse(notes: list[bytes], number: int, message: int) -> None:
         asked.append(len(notes))
         raise DiskFullError(errno.ENOSPC, "full")
 
