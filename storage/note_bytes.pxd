@@ -19,6 +19,7 @@ cdef class NoteBytes:
     cdef int delivery(self, int64_t session, int qos, int packet_id, bint retain, tuple identifiers) except -1
 
 
+cdef uint8_t* put_array(uint8_t* to, uint32_t count) noexcept
 cdef int64_t scan_count(Scan* scan) noexcept
 cdef int64_t scan_number(Scan* scan) noexcept
 cdef int skip(Scan* scan) noexcept

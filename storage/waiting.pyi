@@ -13,7 +13,7 @@ class Portion(NamedTuple):
     message: int
 
 class WaitingNotes:
-    """Notes that are durable in the log and not in the session store yet; its length is how many are left to apply.
+    """Notes that are durable in the log and not in the session store yet; its length: how many are left, at most.
 
     Args:
         applied: the number of the last note that is in the session store.

@@ -3,8 +3,9 @@
 A message to a session that survives a crash is queued, perhaps sent later, and acknowledged: two to four notes, all of
 which are worth nothing as soon as the last one is durable. They cannot meet in one log batch, because what is sent
 waits for the batch that says so. They meet here: what is told of a message that was queued a moment ago is kept beside
-it, and when nobody is owed it any more everything about it is forgotten. That is the way of nearly all of them while
-clients answer; only the rest is decoded, and costs rows of a table.
+it, a session that has acknowledged it is taken out of it, and when nobody is owed it any more everything about it is
+forgotten. That is the way of nearly all of them while clients answer; only the rest is decoded, and costs rows of a
+table.
 
 Nothing is lost with it. All of these notes stand in the log, whose records go only when everything up to there was
 applied, and a session store that is told of a message's end without its beginning passes over it. For that, the number
@@ -15,9 +16,9 @@ come here again: it would take one with it that the tables need.
 from collections import namedtuple
 
 cimport cython
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t
 
-from storage.note_bytes cimport Scan, scan_count, scan_number, skip
+from storage.note_bytes cimport Scan, put_array, scan_count, scan_number, skip
 
 Portion = namedtuple("Portion", "notes number message")
 
@@ -32,16 +33,12 @@ cdef enum:
 @cython.no_gc
 @cython.freelist(1024)
 cdef class Owed:
-    """A message, and what was noted of it: the first Queued, and the notes behind it as (number, bytes)."""
+    """A message: its Queued notes, mostly one, and of each session that is owed it what was noted since, or None."""
 
-    cdef int64_t number
-    cdef bytes queued
-    cdef list more
-    cdef int64_t session    # the only one that it is owed to; 0: see sessions
-    cdef set sessions
-
-    cdef bint is_owed_to(self, int64_t session):
-        return session == self.session if self.session else session in self.sessions
+    cdef int64_t number     # of the first part
+    cdef bytes first
+    cdef list more          # (number, bytes) of further parts
+    cdef dict sessions      # of lists of (number, bytes)
 
 
 @cython.final
@@ -90,85 +87,136 @@ cdef class WaitingNotes:
             session = scan_number(&scan)
             message = scan_number(&scan)
             owed = self.owed.get(message) if scan.is_good else None
-            if owed is not None and owed.is_owed_to(session):
-                if tag == DONE and self.is_last(owed, session):
-                    del self.owed[message]
-                    self.count -= 2 if owed.more is None else 2 + len(owed.more)
+            if owed is not None and session in owed.sessions:
+                if tag == DONE:
+                    self.end(message, owed, session)
+                elif owed.sessions[session] is None:
+                    owed.sessions[session] = [(number, note)]
                 else:
-                    add(owed, number, note)
+                    (<list>owed.sessions[session]).append((number, note))
                 return 0
         self.rest.append((number, note))
+        return 0
+
+    cdef int end(self, int64_t message, Owed owed, int64_t session) except -1:
+        """The session is owed it no more; this note and those about its delivery are worth nothing."""
+        cdef list told = owed.sessions.pop(session)
+        self.count -= 1 if told is None else 1 + len(told)
+        if not owed.sessions:
+            del self.owed[message]
+            self.count -= 1 if owed.more is None else 1 + len(owed.more)
         return 0
 
     cdef bint take_queued(self, Scan* scan, int64_t number, bytes note) except -1:
         """Whether it was kept beside its message."""
         cdef int64_t message = scan_number(scan), session = 0, deliveries, _
         cdef Owed owed
+        cdef dict sessions = {}
         skip(scan)
         deliveries = scan_count(scan)
-        sessions = set()
         for _ in range(deliveries):
-            if scan.is_good and scan_count(scan) < 5:
-                scan.is_good = False
-            session = scan_number(scan)
-            skip(scan)
-            skip(scan)
-            skip(scan)
-            skip(scan)
+            session = scan_delivery(scan)
             if not scan.is_good:
                 return False
-            sessions.add(session)
-        if not scan.is_good or scan.at != scan.end or not sessions or 0 in sessions:
+            sessions[session] = None
+        if not scan.is_good or scan.at != scan.end or not sessions:
             return False
         self.message_max = max(self.message_max, message)
         owed = self.owed.get(message)
         if owed is None:
             owed = Owed()
-            owed.number, owed.queued = number, note
+            owed.number, owed.first, owed.sessions = number, note, sessions
             self.owed[message] = owed
         else:
             # A further part of one for very many sessions.
-            sessions |= owed.sessions if owed.session == 0 else {owed.session}
-            add(owed, number, note)
-        owed.session, owed.sessions = (session, None) if len(sessions) == 1 else (0, sessions)
+            if owed.more is None:
+                owed.more = []
+            owed.more.append((number, note))
+            for session in sessions:
+                owed.sessions.setdefault(session, None)
         return True
-
-    cdef bint is_last(self, Owed owed, int64_t session) except -1:
-        """The session is owed it no more; whether nobody is."""
-        if owed.session:
-            return True
-        owed.sessions.discard(session)
-        return not owed.sessions
 
     def portion(self, number=None):
         cdef int64_t up_to = self.number_max if number is None else number
         cdef Owed owed
-        chosen = [each for each in self.rest if <int64_t>each[0] <= up_to]
+        cdef list chosen = [each for each in self.rest if <int64_t>each[0] <= up_to]
         for owed in self.owed.values():
             if owed.number <= up_to:
-                chosen.append((owed.number, owed.queued))
-                if owed.more is not None:
-                    chosen += [each for each in owed.more if <int64_t>each[0] <= up_to]
+                chosen += [each for each in told_of(owed) if <int64_t>each[0] <= up_to]
         chosen.sort()
         return Portion([note for _, note in chosen], up_to, self.message_max)
 
     def on_applied(self, portion):
         cdef int64_t up_to = portion.number, message
         cdef Owed owed
-        cdef list kept = [each for each in self.rest if <int64_t>each[0] > up_to]
+        cdef list told, kept = [each for each in self.rest if <int64_t>each[0] > up_to]
         for message, owed in list(self.owed.items()):
             if owed.number <= up_to:
                 # The tables have it: what is told of it later concerns them.
                 del self.owed[message]
-                if owed.more is not None:
-                    kept += [each for each in owed.more if <int64_t>each[0] > up_to]
+                kept += [each for each in told_of(owed) if <int64_t>each[0] > up_to]
         self.rest = kept
-        self.count -= <Py_ssize_t>len(portion.notes)
         self.applied = max(self.applied, up_to)
+        self.count = len(kept)
+        for owed in self.owed.values():
+            self.count += 1 if owed.more is None else 1 + len(owed.more)
+            for told in owed.sessions.values():
+                self.count += 0 if told is None else len(told)
 
 
-cdef int add(Owed owed, int64_t number, bytes note) except -1:
-    if owed.more is None:
-        owed.more = []
-    owed.more.append((number, note))
-    return 0
+cdef list told_of(Owed owed):
+    """All notes about it that are still worth something."""
+    cdef list told, found = []
+    cdef bytes note
+    for number, part in [(owed.number, owed.first)] + (owed.more or []):
+        note = narrowed(part, owed.sessions)
+        if note is not None:
+            found.append((number, note))
+    for told in owed.sessions.values():
+        if told is not None:
+            found += told
+    return found
+
+
+cdef int64_t scan_delivery(Scan* scan) noexcept:
+    """A delivery's session."""
+    cdef int64_t session
+    if scan_count(scan) != 5:
+        scan.is_good = False
+    session = scan_number(scan)
+    skip(scan)
+    skip(scan)
+    skip(scan)
+    skip(scan)
+    return session
+
+
+cdef bytes narrowed(bytes note, dict sessions):
+    """A Queued without the deliveries of other sessions; None when none is left."""
+    cdef const uint8_t* begin = <const uint8_t*><const char*>note
+    cdef const uint8_t* before
+    cdef uint8_t[5] head
+    cdef Scan scan
+    cdef int64_t count, session, _
+    cdef list kept = []
+    cdef bytes prefix
+    scan.at, scan.end, scan.is_good = begin, begin + len(note), True
+    scan_count(&scan)
+    skip(&scan)
+    scan_count(&scan)
+    skip(&scan)
+    skip(&scan)
+    skip(&scan)
+    prefix = note[:scan.at - begin]
+    count = scan_count(&scan)
+    for _ in range(count):
+        before = scan.at
+        session = scan_delivery(&scan)
+        if session in sessions:
+            kept.append(note[before - begin:scan.at - begin])
+    assert scan.is_good     # it was read before
+    if len(kept) == count:
+        return note
+    if not kept:
+        return None
+    return prefix + <bytes>head[:put_array(head, <uint32_t>len(kept)) - head] + b"".join(kept)

@@ -106,25 +106,39 @@ def test_a_message_that_everybody_has_acknowledged_leaves_nothing_but_the_number
     assert found.portion() == ([], 4, 7)
 
 
-def test_what_one_of_several_sessions_is_still_owed_stays_in_order() -> None:
-    notes: list[Note] = [
-        Subscribed(1, b"#", 1, 0),
-        queued(7, 1, 2),
-        SessionEnded(3),
-        Done(1, 7),
-        Sent(2, 7, 1),
-    ]
-    found = waiting(*notes)
-    assert (len(found), left(found)) == (5, notes)
-    found.extend(numbered(Done(2, 7), first=6))
-    assert (len(found), left(found)) == (2, [notes[0], notes[2]])
+def test_what_one_of_several_sessions_is_still_owed_stays_in_order_without_the_others() -> None:
+    found = waiting(
+        Subscribed(1, b"#", 1, 0), queued(7, 1, 2), SessionEnded(3), Sent(1, 7, 4), Sent(2, 7, 1), Done(1, 7)
+    )
+    assert left(found) == [Subscribed(1, b"#", 1, 0), queued(7, 2), SessionEnded(3), Sent(2, 7, 1)]
+    assert len(found) == 4
+    found.extend(numbered(Done(2, 7), first=7))
+    assert left(found) == [Subscribed(1, b"#", 1, 0), SessionEnded(3)]
+    assert len(found) == 2
+
+
+def test_many_sessions_leave_the_one_that_is_away() -> None:
+    """What a thousand have acknowledged costs the tables one row, not a thousand notes."""
+    everybody = range(1, 1001)
+    found = waiting(queued(7, *everybody), *(Done(session, 7) for session in everybody if session != 300))
+    assert left(found) == [queued(7, 300)]
+    assert len(found) == 1
 
 
 def test_a_further_part_of_a_message_belongs_to_it() -> None:
     found = waiting(queued(7, 1), queued(7, 2, 3), Done(2, 7), Done(1, 7))
-    assert len(found) == 4
+    assert left(found) == [queued(7, 3)]
+    assert left(found, 1) == []
     found.extend(numbered(Done(3, 7), first=5))
     assert found.portion() == ([], 5, 7)
+
+
+def test_a_portion_that_ends_between_the_parts_leaves_the_second_one_without_who_is_done() -> None:
+    found = waiting(queued(7, 1, 2), queued(7, 3, 4), Done(4, 7), Done(1, 7))
+    assert left(found, 1) == [queued(7, 2)]
+    found.on_applied(found.portion(1))
+    assert left(found) == [queued(7, 3)]
+    assert len(found) == 1
 
 
 def test_what_is_told_of_others_than_those_who_are_owed_it_undoes_nothing() -> None:
