@@ -188,7 +188,9 @@ def only_parameters(request: Request, names: Collection[str]) -> QueryParams:
     given = request.query_params
     for name in given:
         if name not in names:
-            raise ApiError("BAD_PARAMETER", f"{name}: no such parameter; there are {', '.join(names)}")
+            raise ApiError(
+                "BAD_PARAMETER", f"{name}: no such parameter; there are {', '.join(names) or 'none'}"
+            )
     return given
 
 

@@ -83,5 +83,5 @@ DELETE: Final = described(
     "Its devices are not mapped any more. With `X-TAGNAME` a tag that has no entries.",
     DELETED,
     parameters=[CHANNEL, TAG_NAME],
-    errors=["NO_CHANNEL", "NOT_IMPLEMENTED", "UNAVAILABLE"],
+    errors=["BAD_PARAMETER", "NO_CHANNEL", "NOT_IMPLEMENTED", "UNAVAILABLE"],
 )

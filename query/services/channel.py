@@ -7,7 +7,17 @@ from fastapi import APIRouter, Request, Response
 from query.errors import ApiError
 from query.models import channel as about
 from query.ports import Backend
-from query.requests import change, channel_of, header, is_true, number_of_channel, object_of, reply, user_of
+from query.requests import (
+    change,
+    channel_of,
+    header,
+    is_true,
+    number_of_channel,
+    object_of,
+    only_parameters,
+    reply,
+    user_of,
+)
 from query.times import format_time, zone_of
 from storage.registry import Channel, ChannelLimitError, FieldError, InUseError, User
 from storage.store import Store
@@ -149,6 +159,7 @@ def routes(backend: Backend) -> APIRouter:
     @router.delete("/v2/channel/{number}", **about.DELETE)
     async def delete_channel(request: Request, number: str) -> Response:
         user = user_of(request, backend)
+        only_parameters(request, ())  # data=keep, as admins have it, is not to delete everything
         tag, channel = tag_of(request), channel_of(backend, user, number)
         if tag is not None and not has_tag(channel, tag):
             raise ApiError("NO_CHANNEL", f"channel {channel.number} has no tag {tag}")

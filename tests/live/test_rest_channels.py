@@ -104,6 +104,14 @@ def test_a_tag_can_be_made_renamed_and_deleted(daemon: Daemon, tag: str) -> None
     assert call(daemon, "DELETE", path) == (200, {})
 
 
+def test_deleting_a_channel_has_no_parameters(daemon: Daemon) -> None:
+    path = "/v2/channel/26"
+    assert call(daemon, "POST", path)[0] == 201
+    assert refused(daemon, "DELETE", f"{path}?data=keep") == (400, "BAD_PARAMETER")
+    assert call(daemon, "GET", path)[0] == 200
+    assert call(daemon, "DELETE", path) == (200, {})
+
+
 def test_a_tag_that_no_reading_could_have_cannot_be_made(daemon: Daemon) -> None:
     path = "/v2/channel/25"
     assert call(daemon, "POST", path, X_TAGNAME="x" * 128) == (201, row(25, "NEW_CH25", "x" * 128))
