@@ -27,12 +27,18 @@ async def run_ticks(
         on_tick()
 
 
-async def drain(reactor: Reactor, is_done: Callable[[], bool], deadline_s: float) -> bool:
-    """Read nothing more and wait until what was taken is committed and answered; False at the deadline."""
+async def drain(
+    reactor: Reactor, is_done: Callable[[], bool], last_word: Callable[[], None], deadline_s: float
+) -> bool:
+    """Read nothing more and wait until what was taken is committed and answered; False at the deadline.
+
+    Then ``last_word`` is said, and everybody is let go.
+    """
     reactor.drain()
     with trio.move_on_after(deadline_s):
         while not is_done():  # noqa: ASYNC110 - asked of the compiled reactor, which knows no events
             await trio.sleep(0.01)
     done = is_done()
+    last_word()
     reactor.close_all()
     return done

@@ -643,7 +643,9 @@ cdef class Reactor(Wire):
             return self.receive_sealed(slot, <size_t>got)
         if c.flags & WRAPPED:
             return self.receive_wrapped(slot, <bytes>(self.buffer + c.rest_bytes)[:got])
-        c.last_input_ds = self.now_ds
+        # Until CONNECT is whole the client's time runs, however it drips.
+        if c.flags & ADMITTED or c.speaks == HTTP:
+            c.last_input_ds = self.now_ds
         return self.process(slot, <uint32_t>got)
 
     cdef int process(self, uint32_t slot, uint32_t got) except -1:
@@ -801,7 +803,8 @@ cdef class Reactor(Wire):
         cdef Connection* c = &self.connections[slot]
         cdef uint32_t generation = c.generation
         if got:
-            c.last_input_ds = self.now_ds
+            if c.flags & ADMITTED:
+                c.last_input_ds = self.now_ds
             self.process(slot, got)
             if self.connections[slot].generation != generation:
                 return 0
@@ -1324,6 +1327,7 @@ cdef class Reactor(Wire):
     def admit(self, uint32_t slot, int protocol=4, uint32_t words_bytes_max=0):
         """CONNECT was accepted: the lane is on. words_bytes_max: the longest PUBACK that may have a reason string."""
         self.connections[slot].flags |= ADMITTED | (SPEAKS_5 if protocol == 5 else 0)
+        self.connections[slot].last_input_ds = self.now_ds
         self.connections[slot].words_bytes_max = words_bytes_max
 
     def peer(self, uint32_t slot):
@@ -1355,6 +1359,7 @@ cdef class Reactor(Wire):
         """The end: every connection is let go."""
         cdef uint32_t slot
         for slot in range(self.connections_used):
+            self.connections[slot].flags |= CLOSING
             self.end(slot)
 
     def set_http_replies(self, replies):

@@ -363,7 +363,7 @@ class Daemon:
                 self.reactor.stop_listening()
                 self.live.close()
                 await self.http.drain(DRAIN_S)
-                if not await drain(self.reactor, self.is_idle, DRAIN_S):
+                if not await drain(self.reactor, self.is_idle, self.door.say_goodbye, DRAIN_S):
                     log.warning("some replies could not be sent within %s s", DRAIN_S)
                 services.cancel_scope.cancel()
 

@@ -34,6 +34,8 @@ from storage.sessions import SavedBroker, SavedSession
 
 # Wills that are readings and found no room in the ring, of sessions that could not wait for it.
 UNSTORED_MAX: Final = 10_000
+# Entries of retained messages' ends beyond twice their number: then those that were replaced are thrown out.
+ENDS_SPARE: Final = 64
 # How long a will of a session that stays waits for room in the ring.
 ROOM_US: Final = 1_000_000
 
@@ -92,6 +94,7 @@ class Broker:
         self._namespaces: dict[str, Namespace] = {}
         self._next_session = 1
         self._timers: list[tuple[int, int, Session]] = []  # due, tie-breaker
+        self._ends: list[tuple[int, int, Namespace, bytes]] = []  # of retained messages: due, tie-breaker
         self._unstored: deque[tuple[Namespace, Message]] = deque()
         self._tie = itertools.count()
 
@@ -292,13 +295,45 @@ class Broker:
         heapq.heappush(self._timers, (due_us, next(self._tie), session))
 
     def tick(self, at_us: int) -> None:
-        """Delayed wills and sessions whose time is over."""
+        """Delayed wills, and sessions and retained messages whose time is over."""
         while self._unstored and self.store(*self._unstored[0], at_us):
             self._unstored.popleft()
+        self._end_retained(at_us)
         while self._timers and self._timers[0][0] <= at_us:
             _, _, session = heapq.heappop(self._timers)
             over = functools.partial(self._time_is_over, session)
             self.notebook.when_there_is_room(self.room_to_close(session), over, at_us)
+
+    def _end_retained(self, at_us: int) -> None:
+        """Forget retained messages whose expiry interval is over, as far as there is room to note it."""
+        while self._ends and self._ends[0][0] <= at_us:
+            _, _, namespace, topic = self._ends[0]
+            if not self.notebook.has_room(NOTE_BYTES + len(topic)):
+                return
+            heapq.heappop(self._ends)
+            message = namespace.retained.get(topic)
+            is_over = message is not None and 0 < message.expires_at_us <= at_us
+            if is_over and self._namespaces.get(namespace.user_id) is namespace:
+                self._remove_retained(namespace, topic, at_us)
+
+    def _remove_retained(self, namespace: Namespace, topic: bytes, at_us: int) -> None:
+        if namespace.retained.remove(topic):
+            self._standing.retained -= 1
+            self.notebook.note(notes.Retained(namespace.user_id, topic, None), at_us)
+
+    def _put_retained(self, namespace: Namespace, message: Message) -> None:
+        self._standing.retained += namespace.retained.put(message)
+        if not message.expires_at_us:
+            return
+        heapq.heappush(self._ends, (message.expires_at_us, next(self._tie), namespace, message.topic))
+        if len(self._ends) > 2 * self._standing.retained + ENDS_SPARE:
+            self._ends = [
+                (each.expires_at_us, next(self._tie), space, each.topic)
+                for space in self._namespaces.values()
+                for each in space.retained
+                if each.expires_at_us
+            ]
+            heapq.heapify(self._ends)
 
     def _time_is_over(self, session: Session, at_us: int) -> None:
         if session.connection is not None or session.namespace.sessions.get(session.client_id) is not session:
@@ -478,14 +513,12 @@ class Broker:
     def _retain(self, namespace: Namespace, message: Message, at_us: int) -> None:
         retained = namespace.retained
         if not message.payload:
-            if retained.remove(message.topic):
-                self._standing.retained -= 1
-                self.notebook.note(notes.Retained(namespace.user_id, message.topic, None), at_us)
+            self._remove_retained(namespace, message.topic, at_us)
             return
         if retained.count >= self.options.retained_messages_max and retained.get(message.topic) is None:
             self.counts.dropped_full += 1
             return
-        self._standing.retained += retained.put(message)
+        self._put_retained(namespace, message)
         self.notebook.note(notes.Retained(namespace.user_id, message.topic, message), at_us)
 
     # ---- after a restart, and who asks
@@ -508,7 +541,7 @@ class Broker:
         for user_id, _, message in saved.retained:
             token = tokens[user_id]
             if token is not None:
-                self._standing.retained += self.namespace(user_id, token).retained.put(message)
+                self._put_retained(self.namespace(user_id, token), message)
         for user_id, token in tokens.items():
             if token is None:
                 self.forget_user(user_id, at_us)

@@ -139,6 +139,11 @@ class MqttDoor:
         """Nothing came for one and a half keepalives; the reactor closes [MQTT-3.1.2-24]."""
         self._say_why(slot, Why.SILENT)
 
+    def say_goodbye(self) -> None:
+        """The daemon stops: every client of MQTT 5 is told before the reactor closes its connection."""
+        for slot in list(self._connections):
+            self._say_why(slot, Why.SHUTTING_DOWN)
+
     def _say_why(self, slot: int, why: Why) -> None:
         """The reactor is about to close an accepted client's connection; MQTT 5 is told."""
         connection = self._connections.get(slot)

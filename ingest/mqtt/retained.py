@@ -64,6 +64,10 @@ class RetainedMessages:
             del parent.children[level]
         return True
 
+    def __iter__(self) -> Iterator[Message]:
+        """All of them, in no particular order."""
+        yield from _all(self._root)
+
     def matching(self, text: bytes) -> Iterator[Message]:
         """Those whose topic fits the filter, in no particular order."""
         yield from _matching(self._root, text.split(b"/"), 0)

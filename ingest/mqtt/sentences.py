@@ -41,6 +41,7 @@ class Why(Enum):
     SENT_AWAY = ReasonCode.ADMINISTRATIVE_ACTION, "the client was sent away over the REST interface"
     TOKEN_ENDED = ReasonCode.NOT_AUTHORIZED, "the device token that it came in with has been replaced"
     USER_GONE = ReasonCode.NOT_AUTHORIZED, "the account is disabled, or deleted"
+    SHUTTING_DOWN = ReasonCode.SERVER_SHUTTING_DOWN, "the daemon stops, and will most likely be back soon"
     SILENT = ReasonCode.KEEP_ALIVE_TIMEOUT, "nothing came for one and a half times the keepalive"
     PACKET_TOO_LARGE = ReasonCode.PACKET_TOO_LARGE, "the packet is longer than limits.packet_bytes_max"
     NO_PACKET = ReasonCode.MALFORMED_PACKET, "the remaining length has no end [MQTT-1.5.5-1]"

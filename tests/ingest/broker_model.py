@@ -375,6 +375,11 @@ class Model:
                 self.send_will(name)
             if client.expiry_s != NEVER and client.expires_us <= self.now_us:
                 self.end(name)
+        self.retained = {
+            topic: message
+            for topic, message in self.retained.items()
+            if not message.expires_us or message.expires_us > self.now_us
+        }
 
     def restart(self) -> None:
         """Every connection is cut by it."""

@@ -33,8 +33,21 @@ class Table(BrokerHouse):
     def subscribe(self, slot: int, *asked: tuple[bytes, Subscription]) -> None:
         self.say(slot, wire.subscribe(5, list(asked), 0))
 
-    def publish(self, slot: int, message: Message) -> dict[int, list[Packet]]:
-        return self.say(slot, wire.publish(5, message, 1, message.topic, 0, 0))
+    def publish(self, slot: int, message: Message, life_s: int = 0) -> dict[int, list[Packet]]:
+        return self.say(slot, wire.publish(5, message, 1, message.topic, life_s, 0))
+
+    def retain(self, slot: int, topic: bytes, life_s: int) -> None:
+        self.publish(slot, Message(topic, b"x", 1, True), life_s)
+
+    def wait(self, seconds: int) -> None:
+        self.now_us += seconds * SECOND_US
+        self.step(lambda: self.door.on_tick(self.now_us))
+
+    @property
+    def retained(self) -> list[bytes]:
+        topics = sorted(message.topic for message in self.namespace.retained)
+        assert len(topics) == self.door.broker.statistics().retained
+        return topics
 
 
 def publishes(packets: list[Packet]) -> list[Packet]:
@@ -125,3 +138,33 @@ def test_a_message_that_meets_more_subscriptions_than_a_note_has_room_for_is_fou
         outbox = table.namespace.sessions[name].outbox
         assert outbox is not None
         assert [len(each.identifiers) for each in outbox.waiting] == [512]
+
+
+def test_a_retained_message_whose_time_is_over_is_forgotten_and_makes_room(tmp_path: Path) -> None:
+    table = Table(tmp_path, BrokerOptions(topics=Topics.ANY, retained_messages_max=3))
+    table.join(1, b"x")
+    for topic, life_s in ((b"a", 2), (b"b", 2), (b"c", 5)):
+        table.retain(1, topic, life_s)
+    table.retain(1, b"b", 0)
+    table.retain(1, b"d", 0)
+    assert table.retained == [b"a", b"b", b"c"]
+    table.wait(2)
+    assert table.retained == [b"b", b"c"]
+    table.retain(1, b"d", 0)
+    table.crash()
+    assert table.retained == [b"b", b"c", b"d"]
+    table.wait(3)
+    assert table.retained == [b"b", b"d"]
+    table.crash()
+    assert table.retained == [b"b", b"d"]
+
+
+def test_what_was_replaced_or_removed_does_not_pile_up_until_its_time_is_over(table: Table) -> None:
+    table.join(1, b"x")
+    table.retain(1, b"$x/a", 7)
+    for number in range(500):
+        table.retain(1, b"b", 1_000_000 + number)
+        table.publish(1, Message(b"b", b"", 1, True))
+    assert len(table.door.broker._ends) < 100
+    table.wait(7)
+    assert table.retained == []

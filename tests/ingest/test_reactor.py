@@ -438,6 +438,31 @@ def test_a_connection_that_never_says_connect_is_ended(house: House) -> None:
     assert house.is_closed(client)
 
 
+def test_a_connect_that_drips_has_no_more_time_than_one_that_does_not_come(house: House) -> None:
+    client = house.client("mqtt")
+    house.until(lambda: house.reactor.statistics().mqtt_connections)
+    for begin in (0, 4):
+        house.now += 4
+        client.sendall(CONNECT[begin : begin + 4])
+        assert house.is_silent(client)
+        house.reactor.tick(house.now, 0)
+    house.now += 4
+    house.reactor.tick(house.now, 0)
+    assert house.is_closed(client)
+
+
+def test_the_keepalive_begins_with_connect(house: House) -> None:
+    client = house.client("mqtt")
+    house.until(lambda: house.reactor.statistics().mqtt_connections)
+    house.now += 9
+    client.sendall(CONNECT)
+    assert house.read(client, 4) == b"\x20\x02\x00\x00"
+    house.now += 89
+    house.reactor.tick(house.now, 0)
+    client.sendall(b"\xc0\x00")
+    assert house.read(client, 2) == b"\xd0\x00"
+
+
 def test_a_full_ring_stops_reading_and_loses_nothing() -> None:
     house = House(rows=8)
     client, other = house.mqtt(), house.mqtt()

@@ -37,6 +37,13 @@ def test_a_filter_finds_the_last_message_of_each_topic_that_it_fits(
         assert all(each == model[each.topic] for each in found)
 
 
+def test_all_are_given_those_of_system_topics_too() -> None:
+    retained = RetainedMessages()
+    for topic in (b"a", b"a/b", b"$x/y", b""):
+        retained.put(message(topic, b"x"))
+    assert sorted(each.topic for each in retained) == [b"", b"$x/y", b"a", b"a/b"]
+
+
 @given(st.lists(TOPICS, unique=True, max_size=20), st.randoms())
 def test_what_is_removed_leaves_an_empty_tree(topics: list[bytes], chance: random.Random) -> None:
     retained = RetainedMessages()

@@ -21,7 +21,7 @@ from tests.live.honest import (
     paho_qos_1,
     raw_mqtt,
 )
-from tests.twins.mqtt_packets import connect
+from tests.twins.mqtt_packets import connect, packet, text
 
 READINGS = 30  # that each client has before the end comes
 STOP_S = 5.0  # for a daemon that has nothing to wait for
@@ -83,6 +83,26 @@ def test_a_second_daemon_is_refused_and_the_first_goes_on(tmp_path: Path) -> Non
         for client in clients:
             client.stop()
             assert client.stored() == list(range(client.acknowledged))
+
+
+def test_clients_of_mqtt_5_are_told_that_the_daemon_stops(tmp_path: Path) -> None:
+    with Daemon(tmp_path / "data") as daemon, contextlib.ExitStack() as open_clients:
+        user = daemon.add_user()
+        names = text(user["user_id"].encode()) + text(user["device_token"].encode())
+        clients = []
+        for level, properties in ((5, b"\0"), (4, b"")):
+            client = socket.create_connection(("127.0.0.1", daemon.port("mqtt")), 5)
+            open_clients.enter_context(client)
+            head = b"\0\x04MQTT" + bytes([level]) + b"\xc2\0\x3c" + properties
+            client.sendall(packet(0x10, head + text(b"client %d" % level) + names))
+            clients.append((client, client.recv(2, socket.MSG_WAITALL)))
+        for client, (first, size) in clients:
+            assert first == 0x20
+            client.recv(size, socket.MSG_WAITALL)
+        assert daemon.stop() == 0
+        heard = [client.recv(4_096) for client, _ in clients]
+        assert (heard[0][0], heard[0][2]) == (0xE0, 0x8B)
+        assert heard[1] == b""
 
 
 def test_a_stop_does_not_wait_for_who_is_silent(tmp_path: Path) -> None:
