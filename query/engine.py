@@ -7,7 +7,7 @@ we write ourselves; what people type (a tag, a device) is always bound.
 """
 
 import datetime
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ import duckdb
 import pyarrow as pa
 
 from query.plan import Selection
-from storage.cover import TIME_MAX_US, TIME_MIN_US, PublishedFile
+from storage.cover import TIME_MAX_US, TIME_MIN_US, DeletedTag, PublishedFile
 from storage.wide import FIXED_FIELDS, PhysicalColumn
 
 EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
@@ -147,10 +147,18 @@ def text(value: str) -> str:
 
 
 def source(files: Sequence[PublishedFile]) -> str:
-    """read_parquet of these files; those with fewer columns give nulls for the others."""
+    """The rows of these files but the deleted ones; files with fewer columns give nulls for the others."""
     union = ", union_by_name = true" if len({file.columns for file in files}) > 1 else ""
     names = ", ".join(text(str(file.path)) for file in files)
-    return f"read_parquet([{names}], hive_partitioning = false{union})"
+    found = f"read_parquet([{names}], hive_partitioning = false{union})"
+    deleted = {each for file in files for each in file.deleted}
+    return f"(FROM {found} WHERE {not_deleted(deleted)})" if deleted else found
+
+
+def not_deleted(deleted: Iterable[DeletedTag]) -> str:
+    """A condition that rows of published files meet if they are not deleted."""
+    gone = (f"(tag = {text(name)} AND seq < {below_seq})" for name, _, below_seq in sorted(deleted))
+    return f"({' OR '.join(gone)}) IS NOT TRUE"
 
 
 def condition(selection: Selection, files: Sequence[PublishedFile]) -> tuple[str, list[str]]:

@@ -37,8 +37,12 @@ Table = tuple[tuple[PhysicalColumn, ...], pa.Table]
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What files had: the newest rows below a seq. ``asked`` says for how many, so fewer means: that was all."""
+    """What files had: the newest rows below a seq. ``asked`` says for how many, so fewer means: that was all.
 
+    ``deletions``: as many as there had been. One more, and some of these rows may be no more.
+    """
+
+    deletions: int
     below_seq: int
     asked: int
     table: pa.Table
@@ -66,7 +70,11 @@ class Newest:
         tables = []
         if len(seqs) < count:
             kept = self._kept.get((channel.id, selection))
-            if kept is None or kept.below_seq < ring.oldest:
+            if (
+                kept is None
+                or kept.below_seq < ring.oldest
+                or kept.deletions != self._store.catalog.deletions
+            ):
                 return None
             seqs = seqs[seqs >= kept.below_seq]
             missing = count - len(seqs)
@@ -79,19 +87,29 @@ class Newest:
             tables.append(self._table(ring.block(seqs), wanted))
         return columns, pa.concat_tables(tables, promote_options="default") if tables else EMPTY
 
+    @property
+    def seen(self) -> tuple[int, int]:
+        """How many deletions there have been, and the seq below which everything is durable."""
+        return self._store.catalog.deletions, self._store.ring.durable
+
     def _table(self, block: Block, columns: Sequence[PhysicalColumn]) -> pa.Table:
         batch = to_record_batch(block, columns, self._store.device_name, self._store.tag_name)
         return pa.Table.from_batches([batch])
 
     def keep(
-        self, channel: Channel, selection: Selection, below_seq: int, count: int, table: pa.Table
+        self,
+        channel: Channel,
+        selection: Selection,
+        seen: tuple[int, int],
+        count: int,
+        table: pa.Table,
     ) -> None:
-        """Remember an answer of ``from_files``. In the main thread."""
+        """Remember an answer of ``from_files``, and what ``seen`` was before it. In the main thread."""
         if count > KEPT_ROWS_MAX:
             return
         before = self._kept.pop((channel.id, selection), None)
         self._kept_bytes += table.nbytes - (0 if before is None else before.table.nbytes)
-        self._kept[channel.id, selection] = Kept(below_seq, count, table)
+        self._kept[channel.id, selection] = Kept(*seen, count, table)
         while len(self._kept) > KEPT_MAX or self._kept_bytes > KEPT_BYTES_MAX:
             _, oldest = self._kept.popitem(last=False)
             self._kept_bytes -= oldest.table.nbytes

@@ -107,7 +107,7 @@ class ChannelRows:
         return pa.concat_tables(tables, promote_options="default") if tables else EMPTY
 
     def _published(self, files: Sequence[PublishedFile], part: Selection) -> list[pa.Table]:
-        if part.tags is None and part.devices is None:
+        if part.tags is None and part.devices is None and not any(file.deleted for file in files):
             return read_whole(files, self.columns, part)
         return [self._engine.scan(files, self.columns, part)]
 

@@ -7,7 +7,7 @@ is; what they mean stands once in the file's metadata. (With names beside the id
 time.)
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from storage.block import Block
+from storage.cover import DeletedTag
 from storage.kinds import Kind
 from storage.pivot import gather_text, spread
 
@@ -160,6 +161,28 @@ def block_of(table: pa.Table, channel: int) -> tuple[Block, NDArray[np.int64]]:
         data,
     )
     return block, first
+
+
+def without_deleted(block: Block, deleted: Sequence[DeletedTag]) -> Block:
+    """The block without rows that are deleted; its texts stay where they are."""
+    gone = np.zeros(len(block), np.bool_)
+    for _, tag, below_seq in deleted:
+        gone |= (block.tag == tag) & (block.seq < below_seq)
+    if not gone.any():
+        return block
+    counts = np.diff(block.cell_start)
+    cells = np.repeat(~gone, counts)
+    return Block(
+        block.seq[~gone],
+        block.at_us[~gone],
+        block.channel[~gone],
+        block.device[~gone],
+        block.tag[~gone],
+        np.concatenate([[0], np.cumsum(counts[~gone])]),
+        block.column[cells],
+        block.value[cells],
+        block.text,
+    )
 
 
 def _one(column: pa.ChunkedArray) -> pa.Array:

@@ -18,7 +18,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 DAY_US: Final = 86_400_000_000
 EPOCH: Final = datetime.date(1970, 1, 1)
@@ -29,6 +29,14 @@ TEMPORARY: Final = ".tmp"
 # Beyond every time that a datapoint can have (years 1 and 9999), and still days.
 TIME_MIN_US: Final = -62_135_596_800_000_000
 TIME_MAX_US: Final = 253_402_300_800_000_000
+
+
+class DeletedTag(NamedTuple):
+    """Rows of this tag of a channel with a smaller seq are deleted. ``id`` is the schema's, 0 if it has none."""
+
+    name: str
+    id: int
+    below_seq: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +54,7 @@ class HotSegment:
         first_seq: the smallest seq.
         next_seq: one more than the largest seq; rows of other channels lie between.
         bytes: what its rows took in the ring.
+        deleted: what is to be passed over in it.
     """
 
     path: Path
@@ -59,13 +68,17 @@ class HotSegment:
     first_seq: int
     next_seq: int
     bytes: int
+    deleted: tuple[DeletedTag, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class PublishedFile:
     """One immutable file of one channel and one UTC day. Times as in HotSegment; bytes is the file's size.
 
-    ``columns`` says how many stream columns it has: the channel's first ones, in order of registration.
+    Attributes:
+        columns: how many stream columns it has: the channel's first ones, in order of registration.
+        revision: how often it was written anew without deleted rows; ``first_seq`` stays what it was.
+        deleted: what is to be passed over in it.
     """
 
     path: Path
@@ -78,6 +91,8 @@ class PublishedFile:
     first_seq: int
     next_seq: int
     columns: int
+    revision: int = 0
+    deleted: tuple[DeletedTag, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +130,18 @@ def day_name(day: int) -> str:
     return (EPOCH + datetime.timedelta(days=day)).isoformat()
 
 
-def published_path(root: Path, directory: str, day: int, first_seq: int) -> Path:
+def published_path(root: Path, directory: str, day: int, first_seq: int, revision: int = 0) -> Path:
     """The name of a published file; directory is the channel's (``user=U000001/channel=1``).
 
-    No two files have a row in common, so the smallest seq names a file for ever.
+    No two files have a row in common but a file and its revisions, so these numbers name a file for ever.
     """
-    return root / directory / f"day={day_name(day)}" / f"part-{first_seq:019d}.parquet"
+    name = f"part-{first_seq:019d}-{revision}" if revision else f"part-{first_seq:019d}"
+    return root / directory / f"day={day_name(day)}" / f"{name}.parquet"
+
+
+def waiting_path(root: Path, directory: str, day: int, first_seq: int, revision: int) -> Path:
+    """Where a revision is until it takes its predecessor's place: beside the days, and not for people's readers."""
+    return root / directory / f"day={day_name(day)}.part-{first_seq:019d}-{revision}{TEMPORARY}"
 
 
 class Rows:
@@ -157,7 +178,7 @@ class HotCover:
         self.last_us = max((segment.last_us for segment in file.segments), default=-1)
         self._rows = Rows(10)
         for i, segment in enumerate(file.segments):
-            self._rows.insert(i, astuple(segment)[1:])
+            self._rows.insert(i, astuple(segment)[1:-1])
         self._open = bytearray(b"\x01" * len(file.segments))
 
     def find(self, channel: int, day: int) -> int:
@@ -168,7 +189,8 @@ class HotCover:
         )
 
     def segment(self, row: int) -> HotSegment:
-        return HotSegment(self.path, *self._rows[row])
+        numbers: Any = self._rows[row]
+        return HotSegment(self.path, *numbers)
 
     def of_channel(self, channel: int, start_us: int, end_us: int) -> Iterator[HotSegment]:
         rows = self._rows
@@ -202,17 +224,37 @@ class PublishedCover:
 
     def __init__(self, directory: str) -> None:
         self.directory = directory
-        self._rows = Rows(8)
+        self._rows = Rows(9)
+        self._waiting: set[tuple[int, int]] = set()  # files that are not where people look yet
 
-    def add(self, file: PublishedFile) -> None:
-        record = astuple(file)[2:]
+    def add(self, file: PublishedFile, *, is_waiting: bool = False) -> None:
+        record = astuple(file)[2:-1]
         self._rows.insert(self._find(file.day, file.first_seq), record)
+        if is_waiting:
+            self._waiting.add((file.day, file.first_seq))
+
+    def place(self, day: int, first_seq: int) -> None:
+        """A file that waited has its name now."""
+        self._waiting.remove((day, first_seq))
 
     def remove(self, file: PublishedFile) -> None:
         """It is gone."""
         row = self._find(file.day, file.first_seq)
         assert (self._rows.at(row, 0), self._rows.at(row, 5)) == (file.day, file.first_seq)
         self._rows.remove(row)
+        self._waiting.discard((file.day, file.first_seq))
+
+    def has(self, file: PublishedFile) -> bool:
+        """Whether this revision of it is here."""
+        row = self._find(file.day, file.first_seq)
+        return row < len(self._rows) and (
+            self._rows.at(row, 0), self._rows.at(row, 5), self._rows.at(row, 8),
+        ) == (file.day, file.first_seq, file.revision)  # fmt: skip
+
+    def path(self, root: Path, day: int, first_seq: int, revision: int) -> Path:
+        """Where that file is."""
+        where = waiting_path if (day, first_seq) in self._waiting else published_path
+        return where(root, self.directory, day, first_seq, revision)
 
     def _find(self, day: int, first_seq: int) -> int:
         rows = self._rows
@@ -227,8 +269,9 @@ class PublishedCover:
             if day * DAY_US >= end_us:
                 return
             if rows.at(row, 3) < end_us and rows.at(row, 4) >= start_us:
-                path = published_path(root, self.directory, day, rows.at(row, 5))
-                yield PublishedFile(path, channel, *rows[row])
+                path = self.path(root, day, rows.at(row, 5), rows.at(row, 8))
+                numbers: Any = rows[row]
+                yield PublishedFile(path, channel, *numbers)
 
 
 class Holds:
@@ -246,6 +289,14 @@ class Holds:
 
     def release(self, hold: int) -> None:
         self._held.remove(hold)
+
+    def mark(self) -> int:
+        """For ``is_past``: who comes from now on sees something else."""
+        return self._next
+
+    def is_past(self, mark: int) -> bool:
+        """Whether everybody who came before the mark is gone."""
+        return mark <= min(self._held, default=self._next)
 
     def dismiss(self, paths: Sequence[Path]) -> None:
         """Nobody who comes from now on sees these files."""

@@ -4,6 +4,7 @@ A crash keeps what was synced and any part of what was not. The real disk is a t
 (tests/storage/simulated_disk.py) keeps unsynced bytes apart and fails any call it is told to.
 """
 
+import ctypes
 import errno
 import os
 import sqlite3
@@ -13,6 +14,10 @@ from pathlib import Path
 from typing import Protocol
 
 ZEROS = bytes(1 << 20)
+
+# renameat2(2)
+AT_FDCWD = -100
+RENAME_EXCHANGE = 2
 
 
 class DiskFullError(OSError):
@@ -60,6 +65,8 @@ class Disk(Protocol):
     def names(self, directory: Path) -> list[str]: ...
     def rename(self, old: Path, new: Path) -> None: ...
     def unlink(self, path: Path) -> None: ...
+    def link(self, old: Path, new: Path) -> None: ...
+    def exchange(self, one: Path, two: Path) -> None: ...
     def sync_directory(self, directory: Path) -> None: ...
 
 
@@ -139,6 +146,17 @@ class RealDisk:
 
     def unlink(self, path: Path) -> None:
         path.unlink()
+
+    def link(self, old: Path, new: Path) -> None:
+        new.hardlink_to(old)
+
+    def exchange(self, one: Path, two: Path) -> None:
+        """Each gets the other's name, in one step. Raises OSError: not on this file system."""
+        names = os.fsencode(one), os.fsencode(two)
+        library = ctypes.CDLL(None, use_errno=True)
+        if library.renameat2(AT_FDCWD, names[0], AT_FDCWD, names[1], RENAME_EXCHANGE):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(one), None, str(two))
 
     def sync_directory(self, directory: Path) -> None:
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -43,6 +43,7 @@ from storage.cells import (
     slice_rows,
     split_cells,
     text_bytes,
+    without_deleted,
 )
 from storage.cover import DAY_US, TEMPORARY, HotFile, HotSegment
 from storage.disk import Disk, DiskFullError
@@ -344,8 +345,13 @@ def _is_of(segment: HotSegment, piece: Block, cells: int) -> bool:
 def read_blocks(segment: HotSegment) -> Iterator[Block]:
     """The segment's rows in order of (at, seq), in pieces of at most one row group (about GROUP_CELLS cells).
 
+    Deleted ones (``segment.deleted``) are passed over.
+
     Raises:
         DamagedFileError: as HotReader.block.
     """
     with HotReader(segment.path) as reader:
-        yield from reader.blocks(segment)
+        for block in reader.blocks(segment):
+            left = without_deleted(block, segment.deleted)
+            if len(left):
+                yield left

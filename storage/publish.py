@@ -22,8 +22,17 @@ from numpy.typing import NDArray
 
 from storage.block import Block
 from storage.catalog import Catalog, Change, Published, remove_files
-from storage.cells import Names, slice_rows
-from storage.cover import DAY_US, TEMPORARY, HotSegment, PublishedFile, day_name, published_path
+from storage.cells import Names, slice_rows, without_deleted
+from storage.cover import (
+    DAY_US,
+    TEMPORARY,
+    TIME_MAX_US,
+    TIME_MIN_US,
+    HotSegment,
+    PublishedFile,
+    day_name,
+    published_path,
+)
 from storage.disk import Disk, DiskFullError, full_disk_errors
 from storage.hot import HotReader, finish_file
 from storage.kinds import Kind
@@ -98,16 +107,18 @@ class Publisher:
         self._catalog.announce(paths)
         try:
             with full_disk_errors(paths[0]):
-                files = tuple(
+                written = [
                     self._write(path, part, columns, metadata)
                     for path, part in zip(paths, parts, strict=True)
-                )
+                ]
         except BaseException:
             # The catalog does not know them, so nobody may.
             remove_files([*paths, *(path.with_suffix(TEMPORARY) for path in paths)], self._disk)
             raise
+        files = tuple(file for file in written if file is not None)
+        deleted = sum(segment.rows for segment in segments) - sum(file.rows for file in files)
         try:
-            return self._catalog.commit_publish(Published({channel: directory}, files, segments))
+            return self._catalog.commit_publish(Published({channel: directory}, files, segments, deleted))
         except DiskFullError:
             # Rolled back for sure. After any other error the commit may be on disk; Catalog.open will know.
             remove_files(paths, self._disk)
@@ -131,11 +142,12 @@ class Publisher:
         segments: Sequence[HotSegment],
         columns: tuple[PhysicalColumn, ...],
         metadata: dict[str, str],
-    ) -> PublishedFile:
-        """One file of these segments, durable under its name when this returns."""
+    ) -> PublishedFile | None:
+        """One file of these segments, durable under its name when this returns; None if all rows were deleted."""
         temporary = path.with_suffix(TEMPORARY)
         schema = arrow_schema(columns)
         make_directories(path.parent, self._catalog.root, self._disk)
+        rows, next_seq, first_us, last_us = 0, 0, TIME_MAX_US, TIME_MIN_US
         with pq.ParquetWriter(
             temporary, schema, store_schema=False, **writer_options(schema.names)
         ) as writer:
@@ -144,18 +156,25 @@ class Publisher:
                     block, columns, self._names.device_name, lambda tag: self._schema.tag(tag).name
                 )
                 writer.write_table(pa.Table.from_batches([batch]), row_group_size=len(block))
+                rows += len(block)
+                next_seq = max(next_seq, int(block.seq.max()) + 1)
+                first_us = min(first_us, int(block.at_us.min()))
+                last_us = max(last_us, int(block.at_us.max()))
             writer.add_key_value_metadata(metadata)
+        if rows == 0:
+            remove_files([temporary], self._disk)
+            return None
         size = finish_file(temporary, path, self._disk)
         return PublishedFile(
             path=path,
             channel=segments[0].channel,
             day=segments[0].day,
-            rows=sum(segment.rows for segment in segments),
+            rows=rows,
             bytes=size,
-            first_us=min(segment.first_us for segment in segments),
-            last_us=max(segment.last_us for segment in segments),
+            first_us=first_us,
+            last_us=last_us,
             first_seq=min(segment.first_seq for segment in segments),
-            next_seq=max(segment.next_seq for segment in segments),
+            next_seq=next_seq,
             columns=len(columns),
         )
 
@@ -203,11 +222,13 @@ def _sorted(blocks: list[Block], texts: NDArray[np.uint32]) -> Block:
 
 
 def backwards(segments: Sequence[HotSegment]) -> Iterator[Block]:
-    """The segments' rows, later blocks first; inside a block rows stay in order of (at, seq)."""
+    """The segments' rows but the deleted ones, later blocks first; inside a block in order of (at, seq)."""
     for segment in sorted(segments, key=lambda each: (each.first_us, each.first_seq), reverse=True):
         with HotReader(segment.path) as reader:
             for group in reversed(reader.groups(segment)):
-                yield reader.block(segment, group)
+                block = without_deleted(reader.block(segment, group), segment.deleted)
+                if len(block):
+                    yield block
 
 
 def split_parts(segments: Sequence[HotSegment], rows_max: int) -> Iterator[tuple[HotSegment, ...]]:

@@ -15,6 +15,8 @@ cdef class Ring:
     cdef int64_t keep, cells_written, text_written
     cdef int64_t* heads
     cdef uint32_t heads_size
+    # by tag id: rows with a smaller seq are deleted; ids from the array's end on have none
+    cdef int64_t[::1] tag_floor
     cdef dict pins
     cdef int next_pin
 

@@ -35,12 +35,14 @@ class Ring:
     def pin(self, seq: int) -> int:
         """Keep rows from seq on from being overwritten; returns a token for unpin(). seq must be >= oldest."""
     def unpin(self, token: int) -> None: ...
+    def delete_tag(self, tag: int, below_seq: int) -> None:
+        """Rows of this tag with a smaller seq are no more: whoever looks for rows passes them over."""
     def newest(self, channel: int, limit: int, tag: int = -1, device: int = -1) -> NDArray[np.int64]:
         """Seqs of the channel's newest durable rows that are still in the ring, newest first, at most limit."""
     def unsealed(self, channel: int, first: int, last: int) -> NDArray[np.int64]:
         """Seqs of the channel's rows in [first, last), ascending, by the back links."""
     def channel_range(self, first: int, last: int) -> NDArray[np.int64]:
-        """Seqs in [first, last) ordered by (channel, at, seq)."""
+        """Seqs in [first, last) ordered by (channel, at, seq), without what was deleted."""
     def block(self, seqs: NDArray[np.int64]) -> Block:
         """Copy those rows, in that order. Every seq must be in [oldest, written)."""
     def statistics(self) -> RingStatistics: ...

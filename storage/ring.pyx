@@ -8,6 +8,8 @@ Cursors are row numbers (``seq``), each the first one *not yet* so, and only gro
 
     oldest <= sealed <= durable <= written
 
+Rows of a tag whose entries were deleted are passed over from then on by everybody who looks for rows.
+
 ``[sealed, written)`` is protected. ``[oldest, sealed)`` stands in hot files already and stays readable until the ring
 needs the room. A pin protects from its seq on while a reader copies. Text is a third ring of bytes; a text that would
 wrap starts over at the beginning instead, so every text is one slice.
@@ -34,6 +36,11 @@ TEXT_BYTES_MAX = (1 << 24) - 1
 
 def is_power_of_two(number):
     return number > 0 and number & (number - 1) == 0
+
+
+@cython.boundscheck(False)      # compared
+cdef inline bint is_deleted(int64_t[::1] floor, uint32_t tag, int64_t seq) noexcept nogil:
+    return tag < floor.shape[0] and seq < floor[tag]
 
 
 cdef class Ring:
@@ -69,6 +76,7 @@ cdef class Ring:
         self.oldest = self.sealed = self.durable = self.written = self.keep = first_seq
         self.cells_written = 0
         self.text_written = 0
+        self.tag_floor = np.zeros(1, np.int64)
         self.pins = {}
         self.next_pin = 1
         self.heads_size = 256
@@ -188,17 +196,29 @@ cdef class Ring:
     cdef void settle_keep(self) except *:
         self.keep = min(self.sealed, min(self.pins.values())) if self.pins else self.sealed
 
+    # ---- what was deleted
+
+    def delete_tag(self, uint32_t tag, int64_t below_seq):
+        """Rows of this tag with a smaller seq are no more."""
+        assert tag > 0 and below_seq <= self.written
+        # Always another array: a seal in its thread goes on with the one that it began with.
+        grown = np.zeros(max(tag + 1, self.tag_floor.shape[0]), np.int64)
+        grown[: self.tag_floor.shape[0]] = self.tag_floor
+        grown[tag] = max(grown[tag], below_seq)
+        self.tag_floor = grown
+
     # ---- readers
 
     def newest(self, uint32_t channel, int64_t limit, int64_t tag=-1, int64_t device=-1):
         """Seqs of the channel's newest durable rows that are still here, newest first, at most limit."""
         cdef int64_t seq = self.heads[channel] if channel < self.heads_size else -1
         cdef int64_t index
+        cdef int64_t[::1] floor = self.tag_floor
         cdef list found = []
         while seq >= self.oldest and limit > 0:
             index = seq & self.rows_mask
             if (seq < self.durable and (tag < 0 or self.tag[index] == tag)
-                    and (device < 0 or self.device[index] == device)):
+                    and (device < 0 or self.device[index] == device) and not is_deleted(floor, self.tag[index], seq)):
                 found.append(seq)
                 limit -= 1
             seq = self.previous[index]
@@ -210,8 +230,9 @@ cdef class Ring:
         cdef int64_t head = self.heads[channel] if channel < self.heads_size else -1
         cdef int64_t seq = head
         cdef int64_t count = 0, i
+        cdef int64_t[::1] floor = self.tag_floor
         while seq >= first:
-            if seq < last:
+            if seq < last and not is_deleted(floor, self.tag[seq & self.rows_mask], seq):
                 count += 1
             seq = self.previous[seq & self.rows_mask]
         result = np.empty(count, np.int64)
@@ -219,14 +240,14 @@ cdef class Ring:
         seq = head
         i = count
         while seq >= first:
-            if seq < last:
+            if seq < last and not is_deleted(floor, self.tag[seq & self.rows_mask], seq):
                 i -= 1
                 out[i] = seq
             seq = self.previous[seq & self.rows_mask]
         return result
 
     def channel_range(self, int64_t first, int64_t last):
-        """Seqs in [first, last) ordered by (channel, at, seq)."""
+        """Seqs in [first, last) ordered by (channel, at, seq), without what was deleted."""
         assert self.oldest <= first <= last <= self.written
         cdef int64_t rows = last - first, seq, index, place, total = 0, i, begin, end
         cdef uint32_t channel
@@ -235,10 +256,14 @@ cdef class Ring:
         # Where each channel's rows begin; channels are registry ids, hence small and dense.
         cdef int64_t[::1] start = np.zeros(self.heads_size, np.int64)
         cdef int64_t[::1] newest = np.full(self.heads_size, np.iinfo(np.int64).min)
+        cdef int64_t[::1] floor = self.tag_floor
         cdef bint in_time = True
         with nogil:
             for seq in range(first, last):
                 index = seq & self.rows_mask
+                if is_deleted(floor, self.tag[index], seq):
+                    rows -= 1
+                    continue
                 channel = self.channel[index]
                 start[channel] += 1
                 in_time = in_time and self.at_us[index] >= newest[channel]
@@ -248,11 +273,13 @@ cdef class Ring:
                 start[channel] = total
                 total += place
             for seq in range(first, last):
+                if is_deleted(floor, self.tag[seq & self.rows_mask], seq):
+                    continue
                 channel = self.channel[seq & self.rows_mask]
                 order[start[channel]] = seq
                 start[channel] += 1
         if in_time:
-            return order_out
+            return order_out[:rows]
         # Somebody gave rows times of their own, or the clock was set back: only those channels are sorted.
         begin = 0
         while begin < rows:
@@ -264,7 +291,7 @@ cdef class Ring:
                     part[:] = part[np.argsort(np.asarray(self.at_us)[part & self.rows_mask], kind="stable")]
                     break
             begin = end
-        return order_out
+        return order_out[:rows]
 
     def block(self, int64_t[::1] seqs):
         """Copy those rows, in that order. Every seq must be in [oldest, written)."""

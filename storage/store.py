@@ -10,16 +10,23 @@ every row either before or after, never twice and never not at all.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
+from storage import deletions
 from storage.block import Block
 from storage.catalog import Catalog, Change, Cursor, remove_files
-from storage.disk import Disk, DiskFullError, RealDisk
-from storage.hot import hot_path, write_hot
+from storage.cover import TIME_MAX_US, TIME_MIN_US, DeletedTag, Files, PublishedFile
+from storage.disk import Disk, DiskFullError, RealDisk, full_disk_errors
+from storage.erase import Eraser
+from storage.hot import DamagedFileError, hot_path, write_hot
 from storage.journal import Journal, Limits, Passengers, State
 from storage.publish import Publisher
 from storage.recovery import Recovered, recover
@@ -69,6 +76,8 @@ class Store:
         wal: the log, ready to be written.
         recovered: what replay found.
         states: device states that became durable and are not in the registry yet.
+        damaged: published files that cannot be read back or replaced, and (channel, day) that cannot be published
+            without their deleted rows; with the reason.
         notes: what the broker noted, durable and not in the session store yet, in the log's order.
     """
 
@@ -95,9 +104,11 @@ class Store:
         self.publisher = Publisher(
             self.catalog, self.schema, self, self._disk, part_rows_max=options.part_rows_max
         )
+        self.eraser = Eraser(self.catalog, self._disk)
         self.states: list[State] = []
         self.notes = WaitingNotes(self.sessions.applied)
         self._turns: deque[tuple[int, int]] = deque()  # the last note and the durable seq at each
+        self.damaged: dict[Path | tuple[int, int], Exception] = {}
         self._device_names: dict[int, str] = {}
         self.recovered: Recovered
 
@@ -118,6 +129,7 @@ class Store:
             store.recovered = recover(
                 store.wal, store.journal, store.catalog.cursor.lsn, store._seal_while_recovering, store._keep
             )
+            store._resolve_deleted()
             store.flush_states()
             store._apply_notes()
             store.writes = Ledger(store.sessions, options.write_keys_us)
@@ -129,6 +141,7 @@ class Store:
     def _seal_while_recovering(self, lsn: int, seq: int) -> None:
         self.flush_states()  # the cursor passes their records
         self._apply_notes()
+        self._resolve_deleted()
         self.apply(self.seal(Cursor(lsn, seq)))
 
     def _keep(self, passengers: Passengers) -> None:
@@ -186,6 +199,33 @@ class Store:
             self.wal.recycle(change.cursor.lsn)
         self.remove_files()
 
+    def delete_tag(self, channel: Channel, name: str) -> None:
+        """The tag's entries are no more: in no answer from now on, in no file soon. Raises DiskFullError.
+
+        What is not durable yet counts as coming later.
+        """
+        tag = self.schema.tag_id(channel.id, name)
+        if tag:
+            self.catalog.delete_tag(channel.id, name, tag, self.ring.durable)
+            self._resolve_deleted()
+
+    def _resolve_deleted(self) -> None:
+        """Deleted tags by their ids, for the ring and for whoever reads files."""
+        for channel, tags in self.catalog.deleted_tags.items():
+            found = tuple(
+                DeletedTag(name, self.schema.tag_id(channel, name), below_seq)
+                for name, below_seq in tags.items()
+            )
+            self.catalog.deleted[channel] = found
+            for _, tag, below_seq in found:
+                if tag:
+                    self.ring.delete_tag(tag, below_seq)
+
+    def has_entries(self, channel: Channel, tag: str) -> bool:
+        """Whether the channel has a datapoint with this tag."""
+        number = self.schema.tag_id(channel.id, tag)
+        return number > 0 and self.last_update_us(channel, number) is not None
+
     def remove_files(self) -> None:
         """Unlink files that nothing needs and no reader may still open."""
         remove_files(self.catalog.take_removable(), self._disk)
@@ -224,7 +264,47 @@ class Store:
             change = self.publisher.publish(channel, day)
             self.apply(change)
             files += len(change.published)
+        for step in self.erasing():
+            self.apply(step())
         return files
+
+    def erasing(self) -> Iterator[Callable[[], Change]]:
+        """What is to be done so that no file has deleted rows: steps for the worker, applied one before the next.
+
+        A file that cannot be read back is passed over (``damaged``), and its rows go on being passed over.
+        """
+        catalog = self.catalog
+        for piece in catalog.placeable():
+            if piece.new not in self.damaged:
+                yield partial(self._place, piece)
+        for channel, current in list(catalog.deleted_tags.items()):
+            tags, done = dict(current), set()
+            for day in sorted({segment.day for segment in self._deleted_in(channel).hot}):
+                if (channel, day) not in self.damaged:
+                    yield partial(self._publish, channel, day)
+            for file in self._deleted_in(channel).published:
+                if file.path in self.damaged or catalog.is_waiting(file) or not catalog.is_current(file):
+                    continue
+                done.add((file.day, file.first_seq))
+                yield partial(self._erase, file)
+            left = self._deleted_in(channel)
+            is_done = all(
+                (file.day, file.first_seq) in done and file.path not in self.damaged
+                for file in left.published
+            )
+            if is_done and not left.hot and catalog.cursor.seq >= max(tags.values()):
+                yield partial(catalog.commit_erased, channel, tags)
+        for piece in catalog.placeable():
+            if piece.new not in self.damaged:
+                yield partial(self._place, piece)
+
+    def _deleted_in(self, channel: int) -> Files:
+        """The files that may have deleted rows."""
+        files = self.catalog.files_for(channel, TIME_MIN_US, TIME_MAX_US)
+        return Files(
+            tuple(file for file in files.published if file.deleted),
+            tuple(segment for segment in files.hot if segment.deleted),
+        )
 
     # ---- names, in any thread
 
@@ -254,19 +334,46 @@ class Store:
         first = self.catalog.cursor.seq
         if target.seq == first:
             return self.catalog.commit_seal(target, None, [], [])
+        order = self.ring.channel_range(first, target.seq)
         path = hot_path(self.catalog.hot, first, target.seq)
-        file = write_hot(path, self._blocks(first, target.seq), self.schema, self, self._disk)
+        file = write_hot(path, self._blocks(order), self.schema, self, self._disk) if len(order) else None
         columns = self.schema.columns_from(self.catalog.column_count)
         tags = self.schema.tags_from(self.catalog.tag_count + 1)
         try:
-            return self.catalog.commit_seal(target, file, columns, tags)
+            return self.catalog.commit_seal(
+                target, file, columns, tags, has_deleted=len(order) < target.seq - first
+            )
         except DiskFullError:
             # Rolled back for sure. After any other error the commit may be on disk, and the file is needed then.
-            remove_files([file.path], self._disk)
+            remove_files([] if file is None else [file.path], self._disk)
             raise
 
-    def _blocks(self, first: int, last: int) -> Iterator[Block]:
-        order = self.ring.channel_range(first, last)
+    def _publish(self, channel: int, day: int) -> Change:
+        try:
+            return self.publisher.publish(channel, day)
+        except DamagedFileError as error:
+            self.damaged[channel, day] = error
+            return Change()
+
+    def _erase(self, file: PublishedFile) -> Change:
+        try:
+            return self.eraser.erase(file)
+        except DamagedFileError as error:
+            self.damaged[file.path] = error
+            return Change()
+
+    def _place(self, piece: deletions.Waiting) -> Change:
+        try:
+            with full_disk_errors(piece.new):
+                deletions.place(piece, self.catalog.replacing, self._disk)
+        except DiskFullError:
+            raise
+        except OSError as error:
+            self.damaged[piece.new] = error
+            return Change()
+        return self.catalog.commit_place(piece)
+
+    def _blocks(self, order: NDArray[np.int64]) -> Iterator[Block]:
         for at in range(0, len(order), SLICE_ROWS):
             yield self.ring.block(order[at : at + SLICE_ROWS])
 

@@ -3,6 +3,7 @@
     seal      when the ring is half full, its oldest row has waited long enough, or the disk is full
     publish   days that have closed, channels that have gathered a file's worth, or when somebody asks
     drop      the data of deleted channels, and the oldest data of users who have reached their cap
+    erase     the entries of deleted tags, out of published files
     spare     the next log segment, before it is needed
     watch     the registry, for changes by the command line
 
@@ -137,9 +138,27 @@ class Housekeeping:
                         await self._seal()  # what is still in the ring belongs into the same file
                     due = self._store.publisher.due(now()[1], self._grace_us)
                     await self._publish([key for key in due if key not in self._damaged])
+                await self._erase()
                 await self._keep_caps()
             except (DiskFullError, RegistryBusyError) as error:
                 self.say_waiting(error)
+
+    async def _erase(self) -> None:
+        """Files lose the entries of deleted tags."""
+        store = self._store
+        if not store.catalog.deleted_tags and not store.catalog.placeable():
+            return
+        async with self._worker:
+            await self._seal()  # what was deleted in the ring does not come into files any more
+        known = len(store.damaged)
+        steps = store.erasing()
+        while True:
+            async with self._worker:
+                if (step := next(steps, None)) is None:
+                    break
+                store.apply(await trio.to_thread.run_sync(step))
+        for where, error in list(store.damaged.items())[known:]:
+            log.error("deleted entries are still in %s: %s", where, error)
 
     async def _keep_caps(self) -> None:
         """Where a user has stored more than it may, its oldest readings go."""
@@ -178,6 +197,7 @@ class Housekeeping:
             await self._seal()
         waiting = self._store.publisher.waiting([channel.id for channel in channels])
         files = await self._publish(waiting)
+        await self._erase()
         damaged = self._damaged.intersection(waiting)
         if damaged:
             return {"error": f"{len(damaged)} channel days could not be published, the daemon's log says why"}

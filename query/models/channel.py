@@ -79,9 +79,11 @@ UPDATE: Final = described(
     errors=["BAD_JSON_FORMAT", "NO_CHANNEL", "UNAVAILABLE"],
 )
 DELETE: Final = described(
-    "Delete a channel with all its entries",
-    "Its devices are not mapped any more. With `X-TAGNAME` a tag that has no entries.",
+    "Delete a channel with all its entries, or a tag with all its entries",
+    "The devices of a deleted channel are not mapped any more. With `X-TAGNAME` only that tag and the entries that "
+    "have it go: no answer has them from then on, and files lose them soon. What comes later under the tag is there "
+    "again.",
     DELETED,
     parameters=[CHANNEL, TAG_NAME],
-    errors=["BAD_PARAMETER", "NO_CHANNEL", "NOT_IMPLEMENTED", "UNAVAILABLE"],
+    errors=["BAD_PARAMETER", "NO_CHANNEL", "UNAVAILABLE"],
 )

@@ -83,7 +83,7 @@ def routes(backend: Backend) -> APIRouter:
         return [shown(store, channel, user), *tags]
 
     def has_tag(channel: Channel, tag: str) -> bool:
-        return tag in registry.tag_names(channel.id) or store.schema.tag_id(channel.id, tag) > 0
+        return tag in registry.tag_names(channel.id) or store.has_entries(channel, tag)
 
     def check_room(channel: Channel) -> None:
         """For one more tag. Raises ApiError."""
@@ -163,14 +163,12 @@ def routes(backend: Backend) -> APIRouter:
         tag, channel = tag_of(request), channel_of(backend, user, number)
         if tag is not None and not has_tag(channel, tag):
             raise ApiError("NO_CHANNEL", f"channel {channel.number} has no tag {tag}")
-        tag_id = store.schema.tag_id(channel.id, tag) if tag else 0  # 0: no datapoint has it, or has none
-        if tag_id > 0 and store.last_update_us(channel, tag_id) is not None:
-            raise ApiError("NOT_IMPLEMENTED", "deleting the entries of one tag is not possible yet")
         with change(backend, user.user_id):
             if tag is None:
                 registry.delete_channel(channel.id, backend.now()[1])
             else:
                 registry.delete_tag_name(channel.id, tag)
+                store.delete_tag(channel, tag)
         return reply({})
 
     return router

@@ -227,7 +227,7 @@ def routes(backend: Backend) -> APIRouter:
             for selector in selectors:
                 for channel, streams in candidates(user, selector):
                     names.update(*(stream.labels for stream in streams), ["device"])
-                    if store.schema.tags_of(channel.id):
+                    if any(store.has_entries(channel, tag.name) for tag in store.schema.tags_of(channel.id)):
                         names.add("tag")
         return success(limited(sorted(names), parameters))
 

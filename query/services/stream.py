@@ -66,7 +66,7 @@ def routes(backend: Backend) -> APIRouter:
         channel: Channel, selection: Selection, limit: int, *, is_per_device: bool
     ) -> tuple[tuple[PhysicalColumn, ...], pa.Table]:
         async with backend.queries:
-            below_seq = store.ring.durable
+            seen = backend.newest.seen
             with store.snapshot(channel, selection.start_us, selection.end_us) as snapshot:
                 fresh = await rows_of(backend, snapshot, selection)
                 if is_per_device:
@@ -75,7 +75,7 @@ def routes(backend: Backend) -> APIRouter:
                     )
                     return snapshot.columns, table
                 table = await trio.to_thread.run_sync(backend.newest.from_files, snapshot, fresh, limit)
-        backend.newest.keep(channel, selection, below_seq, limit, table)
+        backend.newest.keep(channel, selection, seen, limit, table)
         return snapshot.columns, table
 
     async def newest(

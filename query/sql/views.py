@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from query.engine import not_deleted
 from storage.cover import TIME_MAX_US, TIME_MIN_US
 from storage.hot import read_blocks
 from storage.naming import stream_name
@@ -79,6 +80,13 @@ class View:
     def files(self) -> list[str]:
         published = () if self.snapshot is None else self.snapshot.published
         return [str(file.path.relative_to(self.directory)) for file in published]
+
+    @property
+    def condition(self) -> str | None:
+        """What the files' rows must meet: not to be deleted."""
+        published = () if self.snapshot is None else self.snapshot.published
+        deleted = {each for file in published for each in file.deleted}
+        return not_deleted(deleted) if deleted else None
 
     def close(self) -> None:
         if self.snapshot is not None:

@@ -216,9 +216,10 @@ def make_views(
         connection.register(f"unpublished_{name}", table)
         columns = ", ".join(quoted(column) for column in table.column_names)
         files = ", ".join(text(HERE + file) for file in view["files"])
+        where = f" WHERE {view['condition']}" if view["condition"] else ""
         connection.execute(
             f"CREATE VIEW {name} AS SELECT {columns} FROM ("  # noqa: S608
-            f"FROM read_parquet([{files}], hive_partitioning = false, union_by_name = true)"
+            f"FROM read_parquet([{files}], hive_partitioning = false, union_by_name = true){where}"
             f" UNION ALL BY NAME FROM unpublished_{name})"
         )
 

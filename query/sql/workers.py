@@ -222,7 +222,7 @@ class SqlWorkers:
                 )
                 if view.snapshot is not None:
                     view.snapshot.let_go_of_ring()
-            listed = [{"name": view.name, "files": view.files} for view in views]
+            listed = [{"name": view.name, "files": view.files, "condition": view.condition} for view in views]
             await worker.say(told(Frame.VIEWS, views=listed), descriptors)
         except UnpublishedError as error:
             raise ApiError("QUERY_MEMORY", str(error)) from None

@@ -120,11 +120,22 @@ def test_a_tag_that_no_reading_could_have_cannot_be_made(daemon: Daemon) -> None
     assert call(daemon, "DELETE", path) == (200, {})
 
 
-def test_the_entries_of_one_tag_cannot_be_deleted_yet(daemon: Daemon) -> None:
+def test_a_deleted_tag_takes_its_entries_along_and_no_others(daemon: Daemon) -> None:
     daemon.add_device("keeps", 22)
-    assert daemon.post("keeps", "1", **{"X-TAGNAME": "north"}) == (200, "OK")
-    assert refused(daemon, "DELETE", "/v2/channel/22", X_TAGNAME="north") == (501, "NOT_IMPLEMENTED")
-    assert [entry["tag"] for entry in daemon.stream(22)] == ["north"]
+    for value, tag in ((1, "north"), (2, "south"), (3, "north")):
+        assert daemon.post("keeps", str(value), **{"X-TAGNAME": tag}) == (200, "OK")
+    assert call(daemon, "DELETE", "/v2/channel/22", X_TAGNAME="north") == (200, {})
+    assert refused(daemon, "DELETE", "/v2/channel/22", X_TAGNAME="north") == (404, "NO_CHANNEL")
+    assert [each["tag"] for each in call(daemon, "GET", "/v2/channel/22", X_WITHTAG="1")[1]] == [
+        None,
+        "south",
+    ]
+    assert [entry["value"] for entry in daemon.stream(22)] == [2]
+    assert daemon.post("keeps", "4", **{"X-TAGNAME": "north"}) == (200, "OK")
+    newest = call(daemon, "GET", "/v2/stream/22", X_ENDTIME="last", X_PAGELIMIT="9")[1]["stream"]
+    assert [(entry["value"], entry["tag"]) for entry in newest] == [(2, "south"), (4, "north")]
+    entry = call(daemon, "GET", "/v2/user/audit")[1][0]
+    assert (entry["action"], entry["subject"]) == ("tag.delete", "22/north")
 
 
 def test_a_tag_without_entries_goes_also_when_the_channel_has_some(daemon: Daemon) -> None:

@@ -6,6 +6,7 @@ and so may be any change of names in a directory that was not synced, and any di
 files stay as they are: a test takes pictures outside of its transactions, and those are synced.
 """
 
+import random
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -65,10 +66,26 @@ class Log(SimulatedDisk):
 class Pending:
     """What a power cut may undo, by paths relative to the data directory."""
 
+    exchanged: list[tuple[Path, Path]]
+    linked: list[Path]
     renamed: list[tuple[Path, Path]]
     unlinked: list[tuple[Path, bytes]]
     directories: set[Path]  # the durable ones
     files: set[Path]  # likewise
+
+    def exchange(self, first: Path, second: Path) -> None:
+        """Two directories have each other's names."""
+
+        def moved(path: Path) -> Path:
+            for here, there in ((first, second), (second, first)):
+                if path.is_relative_to(here):
+                    return there / path.relative_to(here)
+            return path
+
+        self.linked = [moved(path) for path in self.linked]
+        self.renamed = [(moved(old), moved(new)) for old, new in self.renamed]
+        self.unlinked = [(moved(path), held) for path, held in self.unlinked]
+        self.files = {moved(path) for path in self.files}
 
 
 class StoreDisk:
@@ -79,7 +96,7 @@ class StoreDisk:
         self.on_step: Callable[[], None] = lambda: None
         self.log = Log(seed, lambda: self.on_step())
         self._real = RealDisk()
-        self._pending = Pending([], [], set(), set())
+        self._pending = Pending([], [], [], [], set(), set())
 
     # ---- the protocol
 
@@ -125,6 +142,21 @@ class StoreDisk:
         self._real.unlink(path)
         self._pending.unlinked.append((path.relative_to(self.data), held))
 
+    def link(self, old: Path, new: Path) -> None:
+        self._check()
+        self._real.link(old, new)
+        here, there = old.relative_to(self.data), new.relative_to(self.data)
+        self._pending.linked.append(there)
+        if here in self._pending.files:
+            self._pending.files.add(there)
+
+    def exchange(self, one: Path, two: Path) -> None:
+        self._check()
+        self._real.exchange(one, two)
+        first, second = one.relative_to(self.data), two.relative_to(self.data)
+        self._pending.exchange(first, second)
+        self._pending.exchanged.append((first, second))
+
     def sync_directory(self, directory: Path) -> None:
         if directory == self.data / "log":
             self.log.sync_directory(Path("/log"))
@@ -132,6 +164,8 @@ class StoreDisk:
             self._check()
             self._real.sync_directory(directory)
         here, pending = directory.relative_to(self.data), self._pending
+        pending.exchanged = [pair for pair in pending.exchanged if pair[1].parent != here]
+        pending.linked = [path for path in pending.linked if path.parent != here]
         pending.renamed = [names for names in pending.renamed if names[1].parent != here]
         pending.unlinked = [gone for gone in pending.unlinked if gone[0].parent != here]
         pending.directories |= {path.relative_to(self.data) for path in directory.iterdir() if path.is_dir()}
@@ -157,7 +191,7 @@ class StoreDisk:
         pending = self._pending
         return (
             self.log.seen.keys() != self.log.synced.keys()
-            or bool(pending.renamed or pending.unlinked)
+            or bool(pending.exchanged or pending.linked or pending.renamed or pending.unlinked)
             or not made <= pending.directories
         )
 
@@ -169,20 +203,32 @@ class StoreDisk:
         disk.log.become(self.log)
         pending = self._pending
         disk._pending = Pending(
-            copy(pending.renamed), copy(pending.unlinked), copy(pending.directories), copy(pending.files)
-        )
+            copy(pending.exchanged), copy(pending.linked),
+            copy(pending.renamed), copy(pending.unlinked), copy(pending.directories), copy(pending.files),
+        )  # fmt: skip
         return disk
+
+    def _undo_names(self, pending: Pending, chance: random.Random) -> None:
+        for one, two in reversed(pending.exchanged):
+            if chance.random() < 0.5:
+                self._real.exchange(self.data / one, self.data / two)
+                pending.exchange(one, two)
+        for here in pending.linked:
+            if (self.data / here).exists() and chance.random() < 0.5:
+                (self.data / here).unlink()
+        for here, there in reversed(pending.renamed):
+            if (self.data / there).exists() and chance.random() < 0.5:
+                (self.data / there).rename(self.data / here)
 
     def cut_power(self, seed: int) -> None:
         """Lose what a power cut may lose. Nobody may have the directory open."""
         chance = self.log.chance
         chance.seed(seed)
-        pending, self._pending = self._pending, Pending([], [], set(), set())
-        for here, there in reversed(pending.renamed):
-            if (self.data / there).exists() and chance.random() < 0.5:
-                (self.data / there).rename(self.data / here)
+        pending, self._pending = self._pending, Pending([], [], [], [], set(), set())
+        self._undo_names(pending, chance)
         for here, held in pending.unlinked:
             if not (self.data / here).exists() and chance.random() < 0.5:
+                (self.data / here).parent.mkdir(parents=True, exist_ok=True)
                 (self.data / here).write_bytes(held)
                 pending.files.add(here)
         for path in sorted((self.data / "data").rglob("*"), reverse=True):

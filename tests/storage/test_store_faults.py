@@ -97,7 +97,7 @@ def test_a_full_disk_changes_nothing_for_a_seal_or_a_publication_and_both_can_be
 def test_a_file_that_a_full_catalog_refuses_does_not_stay(
     house: StoreHouse, action: Callable[[StoreHouse], Change], commit: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*arguments: object) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
         raise DiskFullError(errno.ENOSPC, "full")
 
     before = house.standing()
@@ -122,9 +122,9 @@ def test_a_commit_of_the_catalog_with_unknown_outcome_loses_nothing_either_way(
     """SQLite may report a failed sync of a transaction that the next start finds in its log all the same."""
     really: Callable[..., object] = getattr(house.store.catalog, commit)
 
-    def fail(*arguments: object) -> None:
+    def fail(*arguments: object, **options: object) -> None:
         if has_happened:
-            really(*arguments)
+            really(*arguments, **options)
         raise sqlite3.OperationalError("disk I/O error")
 
     with monkeypatch.context() as patch:

@@ -141,6 +141,8 @@ def test_a_channel_is_added_renamed_described_and_deleted(daemon: Daemon) -> Non
     assert (described["unit"], described["label"], described["kind"]) == ("°C", "Temperature", "number")
     assert done("channel", "describe", 0, "temp", "--forget") == ""
     assert lines("channel", "streams", 0)[0]["unit"] == ""
+    assert done("channel", "delete", 0, "--tag", "north", "--yes") == ""
+    assert [each["tag"] for each in lines("channel", "list", "--tags")] == [None]
     assert json.loads(done("channel", "delete", 0, "--yes", "--json")) == {"channel": 0, "deleted": True}
     assert lines("channel", "list") == []
 

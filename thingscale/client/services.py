@@ -71,9 +71,10 @@ class Channels:
         asked = {"channel_name": name}
         return cast("shapes.Channel", self._transport.json("PUT", path("channel", number), json=asked))
 
-    def delete(self, number: int) -> None:
-        """With all its datapoints."""
-        self._transport.json("DELETE", path("channel", number), is_safe=False)
+    def delete(self, number: int, tag: str | None = None) -> None:
+        """With all its datapoints; or only one tag, with all of its."""
+        headers = {} if tag is None else {"X-TAGNAME": tag.encode()}
+        self._transport.json("DELETE", path("channel", number), headers=headers, is_safe=False)
 
     def streams(self, number: int) -> Sequence[shapes.Stream]:
         return cast("Sequence[shapes.Stream]", self._transport.json("GET", path("channel", number, "stream")))

@@ -72,15 +72,19 @@ def rename_channel(
 def delete_channel(
     client: Client,
     channels: Annotated[list[int], typer.Argument(metavar="CHANNEL...", min=0)],
+    tag: Annotated[
+        str | None, typer.Option("--tag", metavar="TAG", help="Only this tag, with its readings.")
+    ] = None,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Delete channels with all their readings."""
-    sure(f"Delete channel {', '.join(map(str, channels))} with all readings?", yes=yes)
+    """Delete channels with all their readings, or a tag of them with all of its."""
+    numbers = ", ".join(map(str, channels))
+    sure(f"Delete {'' if tag is None else f'tag {tag} of '}channel {numbers} with all readings?", yes=yes)
     for channel in channels:
-        client.channels.delete(channel)
+        client.channels.delete(channel, tag)
         if as_json:
-            print(line({"channel": channel, "deleted": True}))
+            print(line({"channel": channel} | ({} if tag is None else {"tag": tag}) | {"deleted": True}))
 
 
 @rest_command(app, "streams")
