@@ -206,8 +206,9 @@ class Stacked:
         return self._outer.send(self._inner.send(data))
 
     def take_pending(self) -> bytes:
+        owed = self._outer.take_pending()  # made before what follows is sealed
         pending = self._inner.take_pending()
-        return self._outer.send(pending) if pending else self._outer.take_pending()
+        return owed + self._outer.send(pending) if pending else owed
 
     @property
     def is_ended(self) -> bool:

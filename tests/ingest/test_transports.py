@@ -486,6 +486,24 @@ def test_websocket_within_tls(server: TlsContext, device: ssl.SSLContext, size: 
     assert client.tls.read(100) == b"", "close_notify"
 
 
+def test_an_opening_that_comes_with_the_end_of_the_handshake_is_answered_behind_what_tls_owes(
+    server: TlsContext, device: ssl.SSLContext
+) -> None:
+    """Records are numbered: the session ticket, which was made first, has to leave first."""
+    transport, client = Stacked(TlsTransport(server), WebSocketTransport()), Device(device)
+    is_open = False
+    while not is_open:
+        try:
+            client.tls.do_handshake()
+            is_open = True
+            client.tls.write(OPENING)
+        except ssl.SSLWantReadError:
+            pass
+        transport.receive(client.outgoing.read())
+        client.incoming.write(transport.take_pending())
+    assert client.tls.read(1_000).startswith(b"HTTP/1.1 101 ")
+
+
 # ---- the origin of a page
 
 ALLOWED = frozenset({b"https://example.org", b"http://localhost:3000"})
