@@ -5,6 +5,7 @@ line in each direction; a request is ``{"do": "publish", ...}``, a reply ``{"ok"
 """
 
 import contextlib
+import functools
 import json
 import os
 import socket
@@ -17,6 +18,8 @@ import trio
 from storage.registry import RegistryBusyError
 
 NAME: Final = "control.sock"
+# What a socket's name may have, without the zero behind it (unix(7)).
+PATH_BYTES_MAX: Final = 107
 LINE_BYTES_MAX: Final = 65_536
 CALL_LIMIT_S: Final = 3_600
 
@@ -26,8 +29,16 @@ Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 def address(data: Path) -> str:
     """The socket's path, as short as it can be said: sun_path holds 107 bytes."""
     path = (data / NAME).absolute()
-    short = os.path.relpath(path)
-    return short if len(short) < len(str(path)) else str(path)
+    short = min(str(path), os.path.relpath(path), key=len)
+    if len(os.fsencode(short)) <= PATH_BYTES_MAX:
+        return short
+    return f"/proc/self/fd/{_descriptor(path.parent)}/{NAME}"
+
+
+@functools.cache
+def _descriptor(directory: Path) -> int:
+    """A directory that cannot be said shortly, opened for as long as we run: Linux names what is below it."""
+    return os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def open_listener(where: str) -> socket.socket:

@@ -15,7 +15,7 @@ from storage.store import Store
 
 
 def streams_of(store: Store, channel: Channel) -> list[dict[str, Any]]:
-    """Every stream that has data or a description; ``kind`` is what its first value was, null before there is one."""
+    """Every stream that has data or a description; ``kind`` as in results, null before there is a value."""
     described = store.registry.stream_descriptions(channel.id)
     kinds: dict[str, list[str]] = {}
     for column in store.schema.columns_of(channel.id):
@@ -24,12 +24,17 @@ def streams_of(store: Store, channel: Channel) -> list[dict[str, Any]]:
         {
             "channel": channel.number,
             "stream": name,
-            "kind": kinds[name][0] if name in kinds else None,
+            "kind": owner_of(kinds.get(name, [])),
             "kinds": kinds.get(name, []),
             **texts(described.get(name)),
         }
         for name in sorted({*kinds, *described})
     ]
+
+
+def owner_of(kinds: list[str]) -> str | None:
+    """The kind that has the stream's own name, as in storage/naming.py: JSON only if there is no other."""
+    return next((kind for kind in kinds if kind != "json"), kinds[0] if kinds else None)
 
 
 def kind_name(kind: int) -> str:

@@ -6,6 +6,7 @@ hold while it is: a small file can hold very many rows.
 """
 
 import math
+import struct
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -15,20 +16,24 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from query.times import to_us
+from query.writing.ipc_sizes import decompressed_bytes
 from query.writing.rows import BadBodyError, Rows
 from query.writing.texts import FIXED, stream_columns
 
 BATCH_ROWS: Final = 4_096
-# What the row groups of a Parquet body may be when they are decompressed, for each byte that the values may have.
+# What an Arrow body, or a Parquet body's row groups, may be when decompressed, for each byte that the values may have.
 EXPANSION_MAX: Final = 4
 
 
 def parse_arrow(body: bytes, rows: Rows) -> None:
     """An Arrow IPC stream. Raises BadBodyError."""
     try:
+        size, most = decompressed_bytes(body), EXPANSION_MAX * rows.reading.bytes_max
+        if size > most:
+            raise BadBodyError("BODY_TOO_LARGE", f"{size} bytes when it is decompressed: at most {most}")
         with pa.ipc.open_stream(pa.BufferReader(body)) as reader:
             _take(reader.schema, iter(reader), rows)
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except (pa.ArrowException, OSError, ValueError, struct.error) as error:
         raise BadBodyError("BAD_BODY_FORMAT", f"the body is not an Arrow IPC stream: {error}") from None
 
 
@@ -95,6 +100,10 @@ def _values(column: pa.Array, name: str, first: int, rows: Rows) -> list[Any]:
     """As JSON will have them; what is not a number is none."""
     if pa.types.is_decimal(column.type):
         column = column.cast(pa.float64())
+    if pa.types.is_dictionary(column.type):
+        # Each text once: a few bytes of indices may name a long one very often.
+        texts = _values(column.dictionary, name, first, rows)
+        return [None if i is None else texts[i] for i in column.indices.to_pylist()]
     found: list[Any] = column.to_pylist()
     if pa.types.is_integer(column.type) or pa.types.is_boolean(column.type) or _is_text(column.type):
         return found

@@ -187,6 +187,24 @@ def test_the_shorter_way_to_say_a_path_is_taken(tmp_path: Path, monkeypatch: pyt
     assert address(Path("/d")) == "/d/" + NAME
 
 
+async def test_a_directory_whose_path_no_socket_can_have_works_all_the_same(
+    tmp_path: Path, nursery: trio.Nursery
+) -> None:
+    deep = tmp_path.joinpath(*["d" * 100] * 3)
+    deep.mkdir(parents=True)
+    assert len(address(deep)) < 50
+
+    async def publish(request: dict[str, Any]) -> dict[str, Any]:
+        return {"ok": True, "asked": request}
+
+    await nursery.start(run_control, deep, {"publish": publish})
+    assert (deep / NAME).is_socket()
+    reply = await trio.to_thread.run_sync(call, deep, {"do": "publish"})
+    assert reply == {"ok": True, "asked": {"do": "publish"}}
+    (deep / "other").mkdir()
+    assert call(deep / "other", {"do": "publish"}) is None
+
+
 # ---- the command's side
 
 
