@@ -1,17 +1,14 @@
 """The REST application: the services' routes, and what goes wrong around them, as the contract words it.
 
-Paths may end in a slash, and what has GET has HEAD. Every error is ``{"error": TOKEN, "detail": words}``, also
-those of the framework.
+Paths may end in a slash, and what has GET has HEAD. Every error is ``{"error": TOKEN, "detail": words}``.
 """
 
 import logging
+from collections.abc import Iterable
 from functools import partial
 from typing import Final
 
-import trio
-from fastapi import FastAPI, Request, Response
-from starlette.exceptions import HTTPException
-from starlette.routing import Match
+from fastapi import APIRouter, FastAPI, Request, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from query import openapi
@@ -19,6 +16,7 @@ from query.errors import ApiError
 from query.pacing import Pacing
 from query.ports import Backend
 from query.requests import reply
+from query.routing import NoRouteError, Routes
 from query.services import (
     admin,
     channel,
@@ -85,26 +83,36 @@ class Leniency:
 
 def make_app(backend: Backend) -> ASGIApp:
     """The application for the HTTP server."""
-    app = FastAPI(
-        title="Thingscale",
-        version="2.0.0",
-        openapi_url=None,
-        docs_url=None,
-        redoc_url=None,
-        redirect_slashes=False,
-        generate_unique_id_function=openapi.operation_id,
+    routers = make_routers(backend)
+    described = describe(routers)
+    routes = Routes(
+        (route for router in routers for route in router.routes),
+        described.openapi,
+        {
+            ApiError: on_api_error,
+            NoRouteError: on_no_route,
+            DiskFullError: on_unavailable,
+            RegistryBusyError: on_unavailable,
+        },
     )
-    for service in SERVICES:
-        app.include_router(service.routes(backend))
+    return Leniency(Pacing(routes))
+
+
+def make_routers(backend: Backend) -> list[APIRouter]:
+    """The services' routes, in the order in which they are looked for."""
+    return [service.routes(backend) for service in SERVICES]
+
+
+def describe(routers: Iterable[APIRouter]) -> FastAPI:
+    """What makes the document of these routes; requests do not go this way (query/routing.py)."""
+    app = FastAPI(openapi_url=None, generate_unique_id_function=openapi.operation_id)
+    for router in routers:
+        app.include_router(router)
     app.openapi = partial(openapi.document, app)  # type: ignore[method-assign]
-    app.add_exception_handler(ApiError, on_api_error)
-    app.add_exception_handler(HTTPException, on_http_error)
-    for failure in (DiskFullError, RegistryBusyError):
-        app.add_exception_handler(failure, on_unavailable)
-    return Leniency(Pacing(app))
+    return app
 
 
-async def on_api_error(_request: Request, error: Exception) -> Response:
+def on_api_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)
     response = reply({"error": error.token, "detail": error.detail, **error.more}, error.status)
     response.headers.update(error.headers)
@@ -115,33 +123,20 @@ async def on_api_error(_request: Request, error: Exception) -> Response:
     return response
 
 
-async def on_unavailable(request: Request, error: Exception) -> Response:
+def on_unavailable(request: Request, error: Exception) -> Response:
     """What is asked for cannot be written now; nothing has changed."""
     log.warning("%s %s: %s", request.method, request.url.path, error)
     words = "the disk is full" if isinstance(error, DiskFullError) else "the registry is locked"
-    return await on_api_error(request, ApiError("UNAVAILABLE", words, {"Retry-After": "1"}))
+    return on_api_error(request, ApiError("UNAVAILABLE", words, {"Retry-After": "1"}))
 
 
-async def on_http_error(request: Request, error: Exception) -> Response:
-    """The router's own: no such path, wrong method."""
-    assert isinstance(error, HTTPException)
-    await trio.lowlevel.checkpoint()
-    if error.status_code == 405:
-        response = reply(
-            {"error": "METHOD_NOT_ALLOWED", "detail": f"{request.method} is not for {asked_path(request)}"},
-            405,
-        )
-        response.headers["allow"] = ", ".join(sorted(methods_of(request)))
-        return response
-    return reply({"error": "NOT_FOUND", "detail": f"there is nothing at {asked_path(request)}"}, 404)
-
-
-def methods_of(request: Request) -> set[str]:
-    """What the path can do: the router's own answer knows only the first of its routes."""
-    found = {
-        method
-        for method in ("DELETE", "GET", "PATCH", "POST", "PUT")
-        for route in request.app.routes
-        if route.matches({**request.scope, "method": method})[0] is Match.FULL
-    }
-    return found | {"HEAD"} if "GET" in found else found
+def on_no_route(request: Request, error: Exception) -> Response:
+    """No such path, or the wrong method for it."""
+    assert isinstance(error, NoRouteError)
+    if not error.methods:
+        return reply({"error": "NOT_FOUND", "detail": f"there is nothing at {asked_path(request)}"}, 404)
+    words = f"{request.method} is not for {asked_path(request)}"
+    response = reply({"error": "METHOD_NOT_ALLOWED", "detail": words}, 405)
+    allowed = error.methods | ({"HEAD"} if "GET" in error.methods else set())
+    response.headers["allow"] = ", ".join(sorted(allowed))
+    return response

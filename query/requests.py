@@ -17,15 +17,16 @@ from query.pacing import PACE
 from query.ports import Backend
 from storage.registry import AdminToken, Channel, Registry, User
 
+# json.dumps with such options makes an encoder at each call.
+to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 FALSE_WORDS = ("", "0", "false", "no", "off")
 TRUE_WORDS = ("1", "true", "yes", "on")
 
 
 def reply(value: Any, status: int = 200) -> Response:
     """JSON."""
-    return Response(
-        json.dumps(value, ensure_ascii=False, separators=(",", ":")), status, media_type="application/json"
-    )
+    return Response(to_json(value), status, media_type="application/json")
 
 
 def token_of(request: Request) -> str:

@@ -17,6 +17,8 @@ from storage.wide import TYPES, PhysicalColumn
 
 # Rows of one piece of a reply: a megabyte or two.
 PIECE_ROWS: Final = 16_384
+# json.dumps with such options makes an encoder at each call.
+ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 LINE_END: Final = b"\r\n"  # RFC 4180 section 2
 
 
@@ -108,7 +110,7 @@ def _own(columns: Sequence[PhysicalColumn]) -> list[tuple[str | None, str | None
 
 
 def to_json(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    return ENCODER.encode(value).encode()
 
 
 def json_pieces(parts: Sequence[Part], layout: Layout, *, is_list: bool) -> Iterator[bytes]:

@@ -5,11 +5,12 @@ The document takes a quarter of a second to make and is always the same: it is m
 """
 
 import json
+from collections.abc import Callable
 from importlib.resources import files
-from typing import Final
+from typing import Any, Final, Protocol
 
 import trio
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from query.errors import ApiError
 from query.ports import Backend
@@ -57,6 +58,13 @@ STYLE: Final = """body { margin: 0; }
 WRITTEN: Final = {"page.js": ("text/javascript", SCRIPT), "page.css": ("text/css", STYLE)}
 
 
+class Described(Protocol):
+    """The application (query/routing.py)."""
+
+    @property
+    def openapi(self) -> Callable[[], dict[str, Any]]: ...
+
+
 class Document:
     """The application's OpenAPI document as bytes, made when somebody first asks for it."""
 
@@ -64,14 +72,14 @@ class Document:
         self._text: bytes | None = None
         self._making = trio.Lock()
 
-    async def text(self, app: FastAPI) -> bytes:
+    async def text(self, app: Described) -> bytes:
         async with self._making:
             if self._text is None:
                 self._text = await trio.to_thread.run_sync(self._make, app)
             return self._text
 
     @staticmethod
-    def _make(app: FastAPI) -> bytes:
+    def _make(app: Described) -> bytes:
         return json.dumps(app.openapi(), ensure_ascii=False, separators=(",", ":")).encode()
 
 

@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from query.app import make_app
+from query.app import describe, make_routers
 from query.errors import MEANINGS, TOKENS
 from query.http.errors import TOKENS as SERVER_TOKENS
 from query.models.prometheus import FORM
@@ -31,10 +31,7 @@ UNDESCRIBED = re.compile(r"/openapi\.json|/docs(/.*)?|/v1/.*")
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
     house = FilledStore(tmp_path_factory.mktemp("openapi") / "data", ("a",))
-    found: Any = make_app(house.backend)
-    while not isinstance(found, FastAPI):
-        found = found._app
-    yield found
+    yield describe(make_routers(house.backend))
     house.close()
 
 
