@@ -3,8 +3,11 @@
     python -m benchmarks.bench_query [--rows 10000000] [--days 30] [--data DIR]
 
 Small queries: one keep-alive connection, each repeated; the time is from the first byte sent to the last one received.
-The whole range: one request in each format, read as fast as it comes; rows per second, and how far the daemon's private
-memory rose.
+Small GETs: 16 keep-alive connections of http_load, each with one request under way; requests per second, and the
+daemon's CPU per request.
+The whole range: one request in each format, taken by drain, which counts the bytes and leaves them in the kernel: rows
+per second, the daemon's CPU per row, how far its private memory rose, and how long a server needs for as many bytes
+that sends one buffer again and again (null).
 A data directory that --data names is filled when it is empty and used again otherwise.
 """
 
@@ -22,6 +25,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -31,11 +35,12 @@ from rich.table import Table
 from benchmarks import machine
 from benchmarks.filled_channel import fill
 from benchmarks.processes import memory_bytes
+from benchmarks.programs import program
 
 ROUNDS = 60
 DEVICE = "sensor-003"
 HOURLY = "hourly averages of everything"
-HOURLY_ROUNDS = 5
+HOURLY_ROUNDS = 3
 HOURLY_RATIO_MAX = 1.2  # beside DuckDB reading the same files by hand
 
 
@@ -59,8 +64,20 @@ class Streaming:
     bytes: int
     seconds: float
     rows_per_s: float
+    cpu_ns_per_row: float
+    null_seconds: float
     memory_before_bytes: int
     memory_peak_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Small:
+    """One sort of small GET, over and over."""
+
+    name: str
+    per_second: float
+    cpu_us: float
+    p99_us: float
 
 
 class Client:
@@ -78,15 +95,6 @@ class Client:
         if reply.status != 200:
             raise RuntimeError(f"{path}: {reply.status} {body[:200]!r}")
         return body
-
-    def drain(self, path: str) -> int:
-        """The bytes of a range, without keeping them."""
-        with self._reply(path) as reply:
-            size = 0
-            buffer = bytearray(1 << 20)
-            while count := reply.readinto(buffer):
-                size += count
-            return size
 
     def count(self, path: str) -> int:
         """The rows of a range, read as Arrow."""
@@ -194,9 +202,49 @@ FORMATS = {
     "arrow, in no order": "&format=arrow&sort=none", "parquet": "&format=parquet",
 }  # fmt: skip
 PROMISED_ROWS_PER_S = {"json": 3e6, "arrow": 30e6}
+SMALL_PER_S = 5_000
+SMALL = {
+    "newest value": "/v2/stream/1?end=last",
+    "newest value of a device": f"/v2/stream/1?end=last&device={DEVICE}",
+    "newest 100": "/v2/stream/1?end=last&limit=100",
+    "a device": f"/v2/device/{DEVICE}",
+    "/healthz, for the price of a request": "/healthz",
+}
 
 
-def stream(client: Client, pid: int, name: str, rows: int) -> Streaming:
+def run(name: str, *arguments: str) -> dict[str, Any]:
+    """The figures of one of the C programs."""
+    done = subprocess.run([program(name), *arguments], check=True, stdout=subprocess.PIPE, text=True)
+    figures: dict[str, Any] = json.loads(done.stdout)
+    return figures
+
+
+def small_gets(address: str, token: str, pid: int) -> list[Small]:
+    """Requests that dashboards and apps repeat."""
+    made = []
+    for name, path in SMALL.items():
+        found = run(
+            "http_load", "--port", address.rpartition(":")[2], "--method", "GET", "--path", path,
+            "--header", f"X-APITOKEN: {token}", "--connections", "16", "--duration", "3", "--server-pid", str(pid),
+        )  # fmt: skip
+        latency = found["latency_us"]
+        made.append(Small(name, found["per_second"], found["server_cpu_us_per_message"], latency["p99"]))
+    return made
+
+
+def null_seconds(size: int) -> float:
+    """How long a server takes that has nothing to make."""
+    with subprocess.Popen(
+        [program("drain"), "--serve", str(size)], stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdout is not None
+        port = json.loads(server.stdout.readline())["port"]
+        seconds: float = run("drain", "--port", str(port))["seconds"]
+        server.terminate()
+    return seconds
+
+
+def stream(address: str, token: str, pid: int, name: str, rows: int) -> Streaming:
     """Everything, in order of time unless the name says otherwise."""
     before = memory_bytes(pid)["private"]
     peak = [before]
@@ -208,15 +256,18 @@ def stream(client: Client, pid: int, name: str, rows: int) -> Streaming:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    began = time.perf_counter()
-    size = client.drain(WHOLE + FORMATS[name])
-    seconds = time.perf_counter() - began
+    found = run(
+        "drain", "--port", address.rpartition(":")[2], "--path", WHOLE + FORMATS[name],
+        "--header", f"X-APITOKEN: {token}", "--server-pid", str(pid),
+    )  # fmt: skip
     done.set()
     watcher.join()
-    return Streaming(name, rows, size, seconds, rows / seconds, before, max(peak))
+    size, seconds = found["bytes"], found["seconds"]
+    cpu_ns = found["server_cpu_s"] / rows * 1e9
+    return Streaming(name, rows, size, seconds, rows / seconds, cpu_ns, null_seconds(size), before, max(peak))
 
 
-def report(timings: list[Timing], hand: list[Timing], whole: list[Streaming]) -> None:
+def report(timings: list[Timing], hand: list[Timing], small: list[Small], whole: list[Streaming]) -> None:
     console = Console()
     table = Table("query", "p50 ms", "p90 ms", "promised ms", "kept", "DuckDB by hand, ms", title="Queries")
     beside = {timing.name: timing.p50_ms for timing in hand}
@@ -226,15 +277,25 @@ def report(timings: list[Timing], hand: list[Timing], whole: list[Streaming]) ->
         by = f"{beside[timing.name]:.1f}" if timing.name in beside else "-"
         table.add_row(timing.name, f"{timing.p50_ms:.2f}", f"{timing.p90_ms:.2f}", promised, kept, by)
     console.print(table)
-    ranges = Table(
-        "format", "rows", "MB", "s", "M rows/s", "promised", "memory rose by, MB", title="The whole range"
+    gets = Table(
+        "request", "per second", "promised", "CPU, µs", "p99, µs", title="Small GETs, 16 connections"
     )
+    for get in small:
+        gets.add_row(
+            get.name, f"{get.per_second:,.0f}", f"{SMALL_PER_S:,}", f"{get.cpu_us:.0f}", f"{get.p99_us:,.0f}"
+        )
+    console.print(gets)
+    ranges = Table(
+        "format", "rows", "MB", "s", "null, s", "M rows/s", "promised", "CPU, ns/row", "memory rose by, MB",
+        title="The whole range",
+    )  # fmt: skip
     for each in whole:
         promised = PROMISED_ROWS_PER_S.get(each.name)
         risen = (each.memory_peak_bytes - each.memory_before_bytes) / 1e6
         ranges.add_row(
             each.name, f"{each.rows:,}", f"{each.bytes / 1e6:,.0f}", f"{each.seconds:.2f}",
-            f"{each.rows_per_s / 1e6:.2f}", "" if promised is None else f"{promised / 1e6:g}", f"{risen:.0f}",
+            f"{each.null_seconds:.2f}", f"{each.rows_per_s / 1e6:.2f}",
+            "" if promised is None else f"{promised / 1e6:g}", f"{each.cpu_ns_per_row:.0f}", f"{risen:.0f}",
         )  # fmt: skip
     console.print(ranges)
 
@@ -254,17 +315,21 @@ def main() -> None:
         known = data.parent / f"{data.name}.json"
         if not known.exists():
             end_us = time.time_ns() // 1000
+            began = time.perf_counter()
             user = fill(data, options.rows, options.days, options.devices, end_us)
-            known.write_text(json.dumps({"api_token": user.api_token, "end_us": end_us}))
+            fill_s = round(time.perf_counter() - began, 1)
+            known.write_text(json.dumps({"api_token": user.api_token, "end_us": end_us, "fill_s": fill_s}))
+            print(f"{options.rows:,} rows filled in {fill_s} s")
         found = json.loads(known.read_text())
         end = datetime.datetime.fromtimestamp(found["end_us"] / 1e6, datetime.UTC)
         with daemon(data) as (process, address):
             client = Client(address, found["api_token"])
             timings = measure(client, end)
             rows = client.count(WHOLE + FORMATS["arrow"])
-            whole = [stream(client, process.pid, name, rows) for name in FORMATS]
+            small = small_gets(address, found["api_token"], process.pid)
+            whole = [stream(address, found["api_token"], process.pid, name, rows) for name in FORMATS]
         hand = by_hand(data, end)
-        report(timings, hand, whole)
+        report(timings, hand, small, whole)
         options.output.mkdir(exist_ok=True)
         path = options.output / f"query-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}.json"
         result = {
@@ -273,6 +338,8 @@ def main() -> None:
             "days": options.days,
             "queries": [asdict(timing) for timing in timings],
             "duckdb_by_hand": [asdict(timing) for timing in hand],
+            "small_gets": [asdict(get) for get in small],
+            "fill_s": found.get("fill_s"),
             "whole_range": [asdict(each) for each in whole],
         }
         path.write_text(json.dumps(result, indent=1))

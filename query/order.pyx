@@ -1,18 +1,23 @@
-"""Rows into the order of time: a radix sort, because a window's times differ in few bits.
+"""Rows into the order of time: a radix sort, because a window's times differ in few bits. And columns into that order.
 
 Files hold rows by (device, at). Sorting 330,000 rows of a day in DuckDB took 110 ms, two passes over 13 bits of the
 time, and setting near neighbours right, take a tenth of it: this lets a range be streamed at its encoder's speed.
+
+Most rows arrive in the order of their times, and their seqs have few gaps where one channel has much of the traffic:
+such rows are put where their seq says, which takes a quarter of that.
 """
 
 import numpy as np
 
-from libc.stdint cimport int64_t, uint64_t
-from libc.stdlib cimport free, malloc
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
 cdef enum:
     DIGIT_BITS = 13
     DIGITS = 1 << DIGIT_BITS
+    # Seqs are looked up in a table of at most so many places per row; it takes longer than sorting beyond that.
+    PLACES_PER_ROW = 8
 
 
 cdef bint settle(int64_t *order, const int64_t *at, const int64_t *seq, int64_t rows) noexcept nogil:
@@ -28,6 +33,17 @@ cdef bint settle(int64_t *order, const int64_t *at, const int64_t *seq, int64_t 
         left -= i - j
         if left < 0:
             return False
+    return True
+
+
+cdef bint is_rising(const int64_t *order, const int64_t *at, int64_t rows) noexcept nogil:
+    """Whether times never fall in this order."""
+    cdef int64_t i, before = at[order[0]], now
+    for i in range(1, rows):
+        now = at[order[i]]
+        if now < before:
+            return False
+        before = now
     return True
 
 
@@ -72,23 +88,135 @@ cdef void sort_by(int64_t *order, int64_t *spare, const int64_t *keys, int64_t r
         memcpy(order, source, rows * sizeof(int64_t))
 
 
+cdef bint by_arrival(int64_t *order, const int64_t *seq, int64_t rows) noexcept nogil:
+    """Order by seq, if there are few gaps; False if not, then the order says nothing."""
+    cdef int64_t i, low = seq[0], high = seq[0], found = 0
+    cdef uint64_t places, place
+    for i in range(1, rows):
+        if seq[i] < low:
+            low = seq[i]
+        elif seq[i] > high:
+            high = seq[i]
+    places = <uint64_t>high - <uint64_t>low
+    if places >= <uint64_t>(PLACES_PER_ROW * rows) or rows > 0x7FFFFFFF:
+        return False
+    places += 1
+    cdef int32_t *table = <int32_t *>calloc(places, sizeof(int32_t))  # the row's position, plus 1
+    if table == NULL:
+        return False
+    for i in range(rows):
+        table[seq[i] - low] = <int32_t>(i + 1)
+    for place in range(places):
+        if table[place]:
+            order[found] = table[place] - 1
+            found += 1
+    free(table)
+    return found == rows
+
+
 def time_order(const int64_t[::1] at_us, const int64_t[::1] seq, bint descending):
     """Positions by (at, seq); see the stub."""
     cdef int64_t rows = at_us.shape[0]
     assert seq.shape[0] == rows
-    order = np.arange(rows, dtype=np.int64)
     if rows < 2:
-        return order
+        return np.zeros(rows, np.int64)
+    order = np.empty(rows, np.int64)
     cdef int64_t[::1] placed = order
+    cdef int64_t i
     cdef int64_t *memory = <int64_t *>malloc((rows + DIGITS) * sizeof(int64_t))
     if memory == NULL:
         raise MemoryError
     cdef int64_t *counts = memory + rows
     with nogil:
-        sort_by(&placed[0], memory, &at_us[0], rows, 2 * DIGIT_BITS, counts)
-        if not settle(&placed[0], &at_us[0], &seq[0], rows):
-            # Many rows of nearly one time, a batch that was written at once: every bit counts.
-            sort_by(&placed[0], memory, &seq[0], rows, 64, counts)
-            sort_by(&placed[0], memory, &at_us[0], rows, 64, counts)
+        if not (by_arrival(&placed[0], &seq[0], rows)
+                and (is_rising(&placed[0], &at_us[0], rows) or settle(&placed[0], &at_us[0], &seq[0], rows))):
+            for i in range(rows):
+                placed[i] = i
+            sort_by(&placed[0], memory, &at_us[0], rows, 2 * DIGIT_BITS, counts)
+            if not settle(&placed[0], &at_us[0], &seq[0], rows):
+                # Many rows of nearly one time, a batch that was written at once: every bit counts.
+                sort_by(&placed[0], memory, &seq[0], rows, 64, counts)
+                sort_by(&placed[0], memory, &at_us[0], rows, 64, counts)
     free(memory)
     return order[::-1].copy() if descending else order
+
+
+def is_time_order(const int64_t[::1] at_us, const int64_t[::1] seq, bint descending):
+    """Whether the rows are in order already; see the stub."""
+    cdef int64_t i, later, earlier, rows = at_us.shape[0]
+    cdef bint is_right = True
+    assert seq.shape[0] == rows
+    if rows < 2:
+        return True
+    cdef const int64_t *at = &at_us[0]
+    cdef const int64_t *number = &seq[0]
+    with nogil:
+        for i in range(1, rows):
+            later, earlier = i, i - 1
+            if descending:
+                later, earlier = i - 1, i
+            if at[later] < at[earlier] or (at[later] == at[earlier] and number[later] < number[earlier]):
+                is_right = False
+                break
+    return is_right
+
+
+cdef bint are_inside(const int32_t *order, int64_t rows, int64_t bound) noexcept nogil:
+    """Whether all positions are below the bound, and none below zero."""
+    cdef int64_t i
+    cdef int32_t least = order[0], greatest = order[0]
+    for i in range(rows):
+        least = min(least, order[i])
+        greatest = max(greatest, order[i])
+    return least >= 0 and greatest < bound
+
+
+def gather(const uint8_t[::1] values, const int32_t[::1] order, int width, uint8_t[::1] out):
+    """Values of 4 or 8 bytes in another order; see the stub."""
+    cdef int64_t i, rows = order.shape[0]
+    assert width in (4, 8) and out.shape[0] >= rows * width
+    if rows == 0:
+        return
+    cdef int64_t bound = values.shape[0] // width
+    cdef const int64_t *wide_values = <const int64_t *>&values[0]
+    cdef const int32_t *narrow_values = <const int32_t *>&values[0]
+    cdef const int32_t *source = &order[0]
+    cdef int64_t *wide = <int64_t *>&out[0]
+    cdef int32_t *narrow = <int32_t *>&out[0]
+    cdef bint is_inside = True
+    with nogil:
+        if are_inside(source, rows, bound):
+            if width == 8:
+                for i in range(rows):
+                    wide[i] = wide_values[source[i]]
+            else:
+                for i in range(rows):
+                    narrow[i] = narrow_values[source[i]]
+        else:
+            is_inside = False
+    if not is_inside:
+        raise IndexError("an order names rows that are there")
+
+
+def gather_bits(const uint8_t[::1] bits, int64_t offset, const int32_t[::1] order, uint8_t[::1] out):
+    """Bits in another order; see the stub."""
+    cdef int64_t i, row, rows = order.shape[0]
+    assert out.shape[0] * 8 >= rows and offset >= 0
+    cdef int64_t bound = 8 * bits.shape[0] - offset, size = out.shape[0]
+    if rows == 0:
+        return
+    assert bound > 0
+    cdef const uint8_t *found = &bits[0]
+    cdef const int32_t *source = &order[0]
+    cdef uint8_t *target = &out[0]
+    cdef bint is_inside = True
+    with nogil:
+        memset(target, 0, size)
+        if are_inside(source, rows, bound):
+            for i in range(rows):
+                row = source[i] + offset
+                target[i >> 3] |= (found[row >> 3] >> (row & 7) & 1) << (i & 7)
+        else:
+            is_inside = False
+    if not is_inside:
+        raise IndexError("an order names rows that are there")

@@ -15,6 +15,7 @@ from storage.wide import PhysicalColumn
 
 # What a window holds at most if rows are spread evenly: 40 bytes and more of memory each.
 WINDOW_ROWS: Final = 524_288
+UNCUT: Final = 1 << 62
 # Rows with long texts count as many: a window is to fit into memory.
 ROW_BYTES: Final = 256
 # A published row costs 80 ns to scan: a day's worth is found by one scan, whatever part of it is asked for.
@@ -67,6 +68,8 @@ def plan(
     hot: Sequence[HotSegment],
     fresh: dict[int, int],
     window_rows: int | None = None,
+    *,
+    is_cut: bool = True,
 ) -> list[Window]:
     """Windows in order of time that together hold every row of the range.
 
@@ -75,9 +78,10 @@ def plan(
         published, hot: the files that may have rows in it.
         fresh: rows in the ring, by UTC day.
         window_rows: WINDOW_ROWS, or fewer if few rows are wanted.
+        is_cut: False where whoever reads the windows bounds the memory: then a window is a day or more.
     """
     windows = []
-    rows_max = min(WINDOW_ROWS, window_rows or WINDOW_ROWS)
+    rows_max = min(WINDOW_ROWS, window_rows or WINDOW_ROWS) if is_cut else UNCUT
     for first, last in _spans(start_us, end_us, _days(published, hot, fresh), rows_max):
         windows.append(
             Window(

@@ -10,22 +10,26 @@ from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
 from query.formats import Piece, compressed
+from query.http.buffers import EXTENSION, Buffers
 
-# What is made in one go: a hop to the worker thread and back costs as much as making some 10 KB.
-STEP_BYTES: Final = 1 << 20
+# What is made before a reply begins, and then in one go: a hop to the worker thread and back costs as much as making
+# some 100 KB of it.
+FIRST_BYTES: Final = 1 << 19
+STEP_BYTES: Final = 1 << 22
 # Below this a packet holds it anyway.
 CODED_BYTES_MIN: Final = 1_024
 
 
-def step_of(pieces: Iterator[Piece]) -> list[Piece]:
-    """The next pieces: a mebibyte of them, or what there is left; none at the end."""
+def step_of(pieces: Iterator[Piece], step_bytes: int | None = None) -> list[Piece]:
+    """The next pieces: so many bytes of them, or what there is left; none at the end."""
+    step_bytes = STEP_BYTES if step_bytes is None else step_bytes
     taken: list[Piece] = []
     size = 0
     for piece in pieces:
         if piece:
             taken.append(piece)
             size += len(piece)
-            if size >= STEP_BYTES:
+            if size >= step_bytes:
                 break
     return taken
 
@@ -52,6 +56,7 @@ class StreamedReply(Response):
         self._close = close
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        takes_buffers = EXTENSION in scope.get("extensions", ())
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             steps, made = trio.open_memory_channel[list[Piece]](0)
@@ -59,8 +64,8 @@ class StreamedReply(Response):
                 nursery.start_soon(self._make, steps)
                 async with made:
                     async for step in made:
-                        for piece in step:
-                            await send({"type": "http.response.body", "body": piece, "more_body": True})
+                        for body in [Buffers(step)] if takes_buffers else step:
+                            await send({"type": "http.response.body", "body": body, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
         finally:
             self._close()
@@ -95,8 +100,9 @@ def begin(pieces: Iterator[Piece], coding: str | None) -> Begun:
         pieces: all of it, not compressed.
         coding: what the client would like; small replies leave as they are.
     """
-    first = step_of(pieces)
-    second = step_of(pieces) if first else []
+    size = min(FIRST_BYTES, STEP_BYTES)
+    first = step_of(pieces, size)
+    second = step_of(pieces, size) if first else []
     taken = [*first, *second]
     if not second:
         if coding is None or sum(map(len, taken)) < CODED_BYTES_MIN:

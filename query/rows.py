@@ -1,22 +1,24 @@
-"""Rows of a channel in a range, window by window, as Arrow tables: out of published files, hot files and the ring.
+"""Rows of a channel in a range, some at a time, as Arrow tables: out of published files, hot files and the ring.
 
 The snapshot is let go of early: what only the ring has is copied first, so that a client who reads slowly never keeps
 the ring from being overwritten. Files stay held until the query ends; they cost disk space only.
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
-from dataclasses import replace
-from typing import Final
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final, TypeVar
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from query.engine import Engine
-from query.plan import Selection, Window, plan
-from query.whole_files import read_whole
+from query.plan import WINDOW_ROWS, Selection, Window, plan
+from query.stretches import Place, Stretch, source_of, stretches
+from query.whole_files import RowGroup, groups_of, read_groups, read_whole
 from storage.block import Block
 from storage.cover import DAY_US, HotSegment, PublishedFile
 from storage.hot import read_blocks
@@ -24,6 +26,20 @@ from storage.kinds import Kind
 from storage.pivot import take
 from storage.snapshot import Snapshot
 from storage.wide import FIXED_FIELDS, to_record_batch
+
+T = TypeVar("T")
+
+# What is read before it is wanted: two windows, or some stretches.
+STEPS_AHEAD_MIN: Final = 1
+AHEAD_ROWS: Final = 262_144
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Some rows, about so many, that are yet to be read."""
+
+    rows: int
+    read: Callable[[], pa.Table]
 
 
 class ChannelRows:
@@ -49,9 +65,12 @@ class ChannelRows:
         self._fresh = [
             kept for block in snapshot.fresh_blocks() if (kept := self._select(block, selection)) is not None
         ]
-        self.windows = plan(
-            selection.start_us, selection.end_us, snapshot.published, snapshot.hot, self._fresh_by_day(),
-            window_rows,
+        self.windows = self._plan(window_rows)
+
+    def _plan(self, window_rows: int | None, *, is_cut: bool = True) -> list[Window]:
+        return plan(
+            self.selection.start_us, self.selection.end_us, self._snapshot.published, self._snapshot.hot,
+            self._fresh_by_day(), window_rows, is_cut=is_cut,
         )  # fmt: skip
 
     def _fresh_by_day(self) -> dict[int, int]:
@@ -104,6 +123,36 @@ class ChannelRows:
         tables = self.unpublished(window.hot, part)
         if window.published:
             tables += self._published(window.published, part)
+        return pa.concat_tables(tables, promote_options="default") if tables else EMPTY
+
+    def steps(self, *, descending: bool) -> Iterator[Step]:
+        """All rows in the order of time, some at a time; those of a step in no order.
+
+        Where few of a file's rows may be wanted, or not all, DuckDB finds them, window by window.
+        """
+        has_deleted = any(file.deleted for file in self._snapshot.published)
+        if self.selection.tags is not None or self.selection.devices is not None or has_deleted:
+            for window in in_turn(self.windows, descending=descending):
+                yield Step(WINDOW_ROWS, partial(self.table, window))
+            return
+        for window in in_turn(self._plan(None, is_cut=False), descending=descending):
+            for stretch in in_turn(self._stretches(window), descending=descending):
+                yield Step(stretch.rows, partial(self._stretch, stretch))
+
+    def _stretches(self, window: Window) -> list[Stretch]:
+        part = replace(self.selection, start_us=window.start_us, end_us=window.end_us)
+        groups = [group for file in window.published for group in groups_of(file, part)]
+        fresh = [kept for block in self._fresh if (kept := self._select(block, part)) is not None]
+        places: list[Place] = [*groups, *window.hot, *fresh]
+        return list(stretches([source_of(place) for place in places], part))
+
+    def _stretch(self, stretch: Stretch) -> pa.Table:
+        groups = [place for place in stretch.places if isinstance(place, RowGroup)]
+        hot = [place for place in stretch.places if isinstance(place, HotSegment)]
+        tables = read_groups(groups, self.columns, stretch.selection) + self.in_hot(hot, stretch.selection)
+        for place in stretch.places:
+            if isinstance(place, Block):
+                tables += self._table_of(self._select(place, stretch.selection))
         return pa.concat_tables(tables, promote_options="default") if tables else EMPTY
 
     def _published(self, files: Sequence[PublishedFile], part: Selection) -> list[pa.Table]:
@@ -164,18 +213,38 @@ def raw(table: pa.Table, name: str) -> NDArray[np.int64]:
     return np.frombuffer(array.buffers()[1], np.int64)[array.offset : array.offset + len(array)]
 
 
-def windowed(
-    rows: ChannelRows, ahead: Executor, *, descending: bool, windows_ahead: int = 1
-) -> Iterator[pa.Table]:
-    """The rows' tables, window by window in the order of time.
+def in_turn(these: Sequence[T], *, descending: bool) -> Sequence[T]:
+    return these[::-1] if descending else these
 
-    While one is used, the next ones are read by ``ahead``.
+
+def windowed(
+    rows: ChannelRows,
+    ahead: Executor,
+    *,
+    descending: bool,
+    finish: Callable[[pa.Table], pa.Table] | None = None,
+) -> Iterator[pa.Table]:
+    """The rows' tables in the order of time. While one is used, the next ones are read by ``ahead``.
+
+    Args:
+        rows: all of these.
+        ahead: does the reading.
+        descending: newest first.
+        finish: what else is to be done with a table there, where the processor's cache still has it.
     """
-    windows = rows.windows[::-1] if descending else rows.windows
-    coming: deque[Future[pa.Table]] = deque()
-    for window in windows:
-        coming.append(ahead.submit(rows.table, window))
-        if len(coming) > windows_ahead:
-            yield coming.popleft().result()
-    while coming:
-        yield coming.popleft().result()
+    coming: deque[tuple[int, Future[pa.Table]]] = deque()
+    expected = 0
+    for step in rows.steps(descending=descending):
+        coming.append((step.rows, ahead.submit(_finished, step, finish)))
+        expected += step.rows
+        while len(coming) > STEPS_AHEAD_MIN and expected > AHEAD_ROWS:
+            taken, table = coming.popleft()
+            expected -= taken
+            yield table.result()
+    for _, table in coming:
+        yield table.result()
+
+
+def _finished(step: Step, finish: Callable[[pa.Table], pa.Table] | None) -> pa.Table:
+    table = step.read()
+    return table if finish is None else finish(table)

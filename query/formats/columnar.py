@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from query.formats.layout import FlatColumn, Layout, Part, Piece, flat_columns, order_of
+from query.formats.layout import FlatColumn, Layout, Part, Piece, flat_columns
+from query.taking import in_time_order
 from storage.publish import writer_options
 from storage.wide import BATCH_ROWS_MAX, FIXED_FIELDS, TYPES
 
@@ -122,16 +123,17 @@ def flat_tables(
         for table in part.tables:
             if not table.num_rows:
                 continue
+            if layout.descending is not None:
+                table = in_time_order(table, layout.descending)
             present = set(table.column_names)
             rows = table.num_rows
-            arrays: list[Any] = [table.column(field.name) for field in FIXED_FIELDS]
+            arrays: list[Any] = [
+                pa.chunked_array([np.full(rows, part.number, np.int64)])
+            ] * layout.has_channel
+            arrays += [table.column(field.name) for field in FIXED_FIELDS]
             for column in columns:
                 name = column.sources.get(part.number)
-                array = table.column(name) if name in present else pa.nulls(rows, TYPES[column.kind])
+                nulls = pa.chunked_array([pa.nulls(rows, TYPES[column.kind])])
+                array = table.column(name) if name in present else nulls
                 arrays.append(array if array.type == TYPES[column.kind] else array.cast(TYPES[column.kind]))
-            if layout.has_channel:
-                arrays.insert(0, pa.array(np.full(rows, part.number, np.int64)))
-            flat = pa.Table.from_arrays(arrays, schema=schema).combine_chunks()
-            if layout.descending is not None:
-                flat = flat.take(pa.array(order_of(table, layout.descending)))
-            yield flat
+            yield pa.Table.from_arrays(arrays, schema=schema).combine_chunks()

@@ -14,14 +14,17 @@ would have said, and a slow client holds no application.
 
 import logging
 import socket
+from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from enum import Enum, auto
+from itertools import islice
 from typing import Any, Protocol
 from urllib.parse import unquote_to_bytes
 
 import h11
 import trio
 
+from query.http.buffers import EXTENSION, Buffers
 from query.http.errors import ClientGoneError, ProtocolError
 from query.http.head import RequestHead
 from query.http.intake import Intake
@@ -39,6 +42,8 @@ Asgi = Callable[
 RECV_BYTES = 65_536
 # Up to here head and content leave in one send, so one packet where possible.
 JOIN_BYTES_MAX = 65_536
+# Buffers of one system call; IOV_MAX is 1,024.
+PARTS_MAX = 64
 # What is left of an unread body after the response: read away up to here, else close.
 DISCARD_BYTES_MAX = 262_144
 # A pipelining client may have this much waiting while a response is being made.
@@ -368,6 +373,7 @@ class Connection:
             "headers": fields,
             "client": self._client,
             "server": self._server,
+            "extensions": {EXTENSION: {}},
         }
 
     async def _receive(self) -> Message:
@@ -412,15 +418,15 @@ class Connection:
             self._started = message
             return
         assert message["type"] == "http.response.body"
-        body: bytes = message.get("body", b"")
+        body: bytes | Buffers = message.get("body", b"")
         more: bool = message.get("more_body", False)
-        pieces: list[bytes] = []
+        pieces: list[bytes | Buffers] = []
         if self._started is not None:
             pieces += self._start_response(self._started, body, more)
             self._started = None
             self._has_sent = True
         if body and not self._is_bodiless:
-            pieces += self._protocol.send_with_data_passthrough(h11.Data(data=body)) or ()
+            pieces += self._protocol.send_with_data_passthrough(h11.Data(data=body)) or ()  # type: ignore[arg-type]
         if not more:
             pieces += self._protocol.send_with_data_passthrough(h11.EndOfMessage()) or ()
         try:
@@ -429,7 +435,7 @@ class Connection:
             self._lose()
             raise ClientGoneError("the client is gone") from error
 
-    def _start_response(self, start: Message, body: bytes, more: bool) -> list[bytes]:
+    def _start_response(self, start: Message, body: bytes | Buffers, more: bool) -> list[bytes]:
         assert self._head is not None
         status: int = start["status"]
         is_head = self._head.method == b"HEAD"
@@ -478,23 +484,29 @@ class Connection:
         self._home.counts.bytes_received += len(data)
         self._intake.feed(data)
 
-    async def _write(self, pieces: list[bytes]) -> None:
-        if len(pieces) > 1 and sum(map(len, pieces)) <= JOIN_BYTES_MAX:
-            pieces = [b"".join(pieces)]
+    async def _write(self, pieces: list[bytes | Buffers]) -> None:
+        parts: list[bytes | memoryview] = []
         for piece in pieces:
-            view = memoryview(piece)
-            while view:
-                try:
-                    sent = self._socket.send(view, 0 if piece is pieces[-1] else socket.MSG_MORE)
-                except BlockingIOError:
-                    before = self._phase
-                    self._enter(Phase.WRITING)
-                    await trio.lowlevel.wait_writable(self._socket)
-                    self._enter(before)
-                    continue
-                self._home.counts.bytes_sent += sent
-                view = view[sent:]
-        if len(pieces) > 1:
+            parts += piece.parts if isinstance(piece, Buffers) else [piece]
+        if len(parts) > 1 and sum(map(len, pieces)) <= JOIN_BYTES_MAX:
+            parts = [b"".join(parts)]
+        left = deque(memoryview(part) for part in parts if part)
+        while left:
+            try:
+                sent = self._socket.sendmsg(list(islice(left, PARTS_MAX)))
+            except BlockingIOError:
+                before = self._phase
+                self._enter(Phase.WRITING)
+                await trio.lowlevel.wait_writable(self._socket)
+                self._enter(before)
+                continue
+            self._home.counts.bytes_sent += sent
+            while sent:
+                if sent < len(left[0]):
+                    left[0] = left[0][sent:]
+                    break
+                sent -= len(left.popleft())
+        if len(parts) > 1:
             await trio.lowlevel.checkpoint()  # a fast reader must not keep the thread to itself
 
     async def _refuse(self, error: ProtocolError) -> None:

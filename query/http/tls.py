@@ -7,6 +7,7 @@ descriptor is readable whenever there is something to read.
 import contextlib
 import socket
 import ssl
+from collections.abc import Sequence
 from typing import Any
 
 import trio
@@ -53,9 +54,10 @@ class TlsSocket:
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise BlockingIOError from None
 
-    def send(self, data: memoryview, flags: int = 0) -> int:
+    def sendmsg(self, parts: Sequence[memoryview]) -> int:
+        """Some of the first one: records are made one by one in any case."""
         try:
-            return self._sock.send(data)
+            return self._sock.send(parts[0])
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise BlockingIOError from None
 

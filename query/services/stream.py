@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 
 import pyarrow as pa
 import trio
@@ -30,6 +31,7 @@ from query.services.stream_parts import (
     span_of,
 )  # fmt: skip
 from query.stream_request import Format, StreamRequest, parse_request
+from query.taking import in_time_order
 from storage.registry import Channel, User
 from storage.wide import PhysicalColumn
 
@@ -37,8 +39,8 @@ from storage.wide import PhysicalColumn
 REPLIES_PER_QUERY = 2
 # Channels of one request: each is a snapshot, and what the ring has of it is copied.
 CHANNELS_MAX = 64
-# Windows that are read ahead of the one in hand. Columns leave as they are, so reading is all the work there is.
-WINDOWS_AHEAD = {Format.ARROW: 2}
+# Columns leave as they are read, so they are put in order where they are read; texts are written in order.
+COLUMNAR = frozenset({Format.ARROW, Format.PARQUET})
 # So many of the newest are written at once, in less time than a worker thread takes to wake up.
 ROWS_AT_ONCE = 1_000
 
@@ -123,6 +125,9 @@ def routes(backend: Backend) -> APIRouter:
                     for channel, selection in zip(channels, selections, strict=True)
                 ]
                 parts, estimate = [], 0
+                finish = None
+                if asked.format in COLUMNAR and not asked.is_unordered:
+                    finish = partial(in_time_order, descending=asked.descending)
                 for channel, selection, snapshot in zip(channels, selections, snapshots, strict=True):
                     tables: Iterator[pa.Table] = iter(())
                     columns = columns_of(backend, channel)
@@ -131,9 +136,8 @@ def routes(backend: Backend) -> APIRouter:
                         rows = await rows_of(backend, snapshot, selection)
                         estimate += rows.estimate()
                         tables = windowed(
-                            rows, backend.engine.ahead, descending=asked.descending,
-                            windows_ahead=WINDOWS_AHEAD.get(asked.format, 1),
-                        )  # fmt: skip
+                            rows, backend.engine.ahead, descending=asked.descending, finish=finish
+                        )
                     parts.append(part_of(backend, channel, asked, columns, tables))
                 pieces = pieces_of(asked.format, parts, layout_of(asked, is_list=is_list), is_list=is_list)
                 begun = await trio.to_thread.run_sync(begin, pieces, asked.coding)
