@@ -10,16 +10,17 @@ subscribed; what it is refused for as a reading does not keep it from subscriber
 is told.
 """
 
-import secrets
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 from ingest.admission import Admission, Route
-from ingest.mqtt import link, packets
+from ingest.mqtt import packets
 from ingest.mqtt.broker import Broker
-from ingest.mqtt.connect import Accepted, Refused, judge, properties_of, wishes
+from ingest.mqtt.entrance import Entrance
+from ingest.mqtt.link import DoorLink
+from ingest.mqtt.messages import message_of
 from ingest.mqtt.notebook import NOTE_BYTES
 from ingest.mqtt.options import SEPARATORS_MAX, Topics
 from ingest.mqtt.packets import Property, ProtocolError, ReasonCode
@@ -32,27 +33,10 @@ from ingest.topics import DataTopic, NotData, parse_topic
 from storage.journal import FULL, Journal
 from storage.kinds import PayloadKind, Refusal
 from storage.notes import InboundReleased, InboundTaken, Message
-from storage.registry import User
 from storage.states import parse_state
 
 # What brokers tell of themselves; nobody publishes there.
 SYSTEM: Final = b"$SYS/"
-# The grace on top of the keepalive [MQTT-3.1.2-24].
-KEEPALIVE_FACTOR: Final = 1.5
-# Notes of a CONNECT beside those of the will: the old session's end, the new one's beginning, packet ids of a window.
-CONNECT_ROOM: Final = 16_384
-# For the reactor: a client that names no maximum packet size.
-PACKET_BYTES_ANY: Final = 0xFFFF_FFFF
-
-
-class Link(link.Link, Protocol):
-    """The reactor, as far as the door uses it."""
-
-    def set_keepalive(self, slot: int, deadline_s: float) -> None: ...
-    def admit(self, slot: int, protocol: int, words_bytes_max: int) -> None: ...
-    def peer(self, slot: int) -> str: ...
-    def count_refusal(self, speaks: str, refusal: int) -> None: ...
-    def count_stored(self, speaks: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +64,14 @@ class MqttDoor:
         self._journal = journal
         self.broker = broker
         broker.store = self._store_will
-        self._link: Link
+        self._link: DoorLink
         self._connections: dict[int, Connection] = {}
+        self._entrance = Entrance(admission, broker, self._may_use)
         self.relay = Relay(
             self._connections, broker.deliveries, broker.notebook, admission, self._may_use, broker.options
         )
         self._closing: list[Connection] = []
         self._is_closing = False
-        self._accepted: dict[int, int] = {3: 0, 4: 0, 5: 0}
-        self._refused: Counter[tuple[str, int]] = Counter()
         # Begun with what happens to everybody some day: a counter that is there can be watched.
         usual = ReasonCode.MALFORMED_PACKET, ReasonCode.PROTOCOL_ERROR
         self._protocol_errors = Counter(
@@ -99,13 +82,13 @@ class MqttDoor:
         )
 
     @property
-    def link(self) -> Link:
+    def link(self) -> DoorLink:
         """The reactor."""
         return self._link
 
     @link.setter
-    def link(self, link: Link) -> None:
-        self._link = self.broker.link = link
+    def link(self, link: DoorLink) -> None:
+        self._link = self.broker.link = self._entrance.link = link
 
     def user_of(self, slot: int, topic: bytes) -> tuple[str, bytes]:
         """User id of an accepted connection, and the one of the user's device tokens that the topic may begin with."""
@@ -200,7 +183,7 @@ class MqttDoor:
         if connection.session is None:
             if not isinstance(packet, packets.Connect) or connection.protocol:
                 raise ProtocolError("not CONNECT, or not the first [MQTT-3.1.0-1]", ReasonCode.PROTOCOL_ERROR)
-            return self._connect(connection, packet, at_us)
+            return self._entrance.open(connection, packet, at_us)
         session = connection.session
         match packet:
             case packets.Publish():
@@ -242,117 +225,14 @@ class MqttDoor:
             self.link.close(connection.slot)
         else:
             connection.protocol = 5
-            self._connack(connection, error.code, f"{error.code.name}: {error.reason}")
+            self._entrance.turn_away(connection, error.code, f"{error.code.name}: {error.reason}")
 
     @staticmethod
     def _session(connection: Connection) -> Session:
         assert connection.session is not None
         return connection.session
 
-    # ---- CONNECT and DISCONNECT
-
-    def _connect(self, connection: Connection, connect: packets.Connect, at_us: int) -> bool:
-        options = self.broker.options
-        connection.explains, connection.packet_bytes_max = wishes(connect)
-        verdict = judge(connect, options)
-        user = None
-        if isinstance(verdict, Accepted):
-            user = self._user(connect)
-            if user is None:
-                verdict = Refused(Why.CREDENTIALS)
-        if isinstance(verdict, Refused):
-            return self._refuse(connection, connect, verdict.why)
-        assert user is not None
-        self.broker.tick(at_us)  # a session whose time is over is not taken up, however soon its client comes
-        namespace = self.broker.namespace(user.user_id, user.device_token.encode())
-        namespace.previous = self._admission.previous_tokens(user.user_id)
-        client_id = connect.client_id or b"auto-" + secrets.token_hex(8).encode()
-        old = namespace.sessions.get(client_id)
-        if old is None and len(namespace.sessions) >= options.sessions_max:
-            return self._refuse(connection, connect, Why.SESSIONS_MAX)
-        if self._is_crowded(namespace, old):
-            return self._refuse(connection, connect, Why.CONNECTIONS_MAX)
-        room = CONNECT_ROOM + (0 if old is None else self.broker.room_to_close(old))
-        will = self._will(namespace, connect.will, at_us)
-        if will is not None:
-            room += len(will.topic) + len(will.payload) + len(will.properties)
-        if not self.broker.notebook.has_room(room):
-            return False
-        protocol = connect.protocol or 4
-        properties = packets.NONE
-        if protocol == 5:
-            properties = properties_of(connect, verdict, options, client_id)
-        if not _fits(packets.connack(protocol, 0, properties=properties), connection.packet_bytes_max):
-            raise ProtocolError(
-                "a maximum packet size that CONNACK is beyond [MQTT-3.1.2-24]", ReasonCode.PACKET_TOO_LARGE
-            )
-        connection.protocol = protocol
-        connection.is_clean = connect.clean_session
-        connection.keepalive_s = verdict.keepalive_s
-        connection.connected_at_us = at_us
-        connection.token = None if connect.password is None else namespace.token_in(connect.password)
-        connection.window = min(verdict.receive_max, options.inflight_max)
-        connection.alias_max = verdict.alias_max
-        session, is_present = self.broker.open_session(
-            namespace,
-            connection,
-            client_id,
-            is_clean=connect.clean_session,
-            expiry_s=verdict.expiry_s,
-            at_us=at_us,
-        )
-        self.broker.set_will(session, will, verdict.will_delay_s, at_us)
-        self._accepted[connection.protocol] += 1
-        words_bytes_max = (connection.packet_bytes_max or PACKET_BYTES_ANY) if connection.explains else 0
-        self.link.admit(connection.slot, connection.protocol, words_bytes_max)
-        self.link.set_keepalive(connection.slot, KEEPALIVE_FACTOR * verdict.keepalive_s)
-        self.link.send(
-            connection.slot, packets.connack(protocol, 0, session_present=is_present, properties=properties)
-        )
-        self.broker.deliveries.resume(session, at_us)
-        return True
-
-    def _is_crowded(self, namespace: Namespace, old: Session | None) -> bool:
-        """Whether the user has all connections that it may have; one that is taken over makes room."""
-        most = self.broker.options.connections_per_user_max
-        takes_over = old is not None and old.connection is not None
-        return 0 < most <= namespace.connections - takes_over
-
-    def _user(self, connect: packets.Connect) -> User | None:
-        """Whose client it is (contract 2.3.2): the user id is the name, the device token the password.
-
-        Some clients send an empty name, and an empty password, where they have none.
-        """
-        anonymous = self.broker.options.anonymous
-        if anonymous and not connect.username and not connect.password:
-            return self._admission.user(anonymous)
-        user = self._admission.user_of(connect.password)
-        return user if user is not None and connect.username == user.user_id.encode() else None
-
-    def _will(self, namespace: Namespace, will: packets.Will | None, at_us: int) -> Message | None:
-        """The will as a message; None when there is none, or on a topic where the client may not publish."""
-        if will is None or not self._may_use(namespace, will.topic):
-            return None
-        return _message(will.topic, will.payload, will.qos, will.retain, will.properties, at_us)
-
-    def _refuse(self, connection: Connection, connect: packets.Connect, why: Why) -> bool:
-        reason = why.code
-        self._refused[reason.name, connect.protocol or 0] += 1
-        connection.protocol = connect.protocol or connect.form
-        code = int(reason) if connection.protocol == 5 else RETURN_CODES.get(reason, 5)
-        self._connack(connection, code, why.words)
-        return True
-
-    def _connack(self, connection: Connection, code: int, words: str) -> None:
-        """Say why there is no session, and close."""
-
-        def connack(properties: packets.Properties) -> bytes:
-            return packets.connack(connection.protocol, code, properties=properties)
-
-        answer = explained(connection, connack, words)
-        if _fits(answer, connection.packet_bytes_max):
-            self.link.send(connection.slot, answer)
-        self.link.close(connection.slot)
+    # ---- DISCONNECT
 
     def _disconnect(
         self, connection: Connection, session: Session, packet: packets.Disconnect, at_us: int
@@ -382,7 +262,7 @@ class MqttDoor:
         self._check_announced(session, packet)
         namespace = session.namespace
         is_relayed = self._may_use(namespace, topic)
-        message = _message(topic, packet.payload, packet.qos, packet.retain, packet.properties, at_us)
+        message = message_of(topic, packet.payload, packet.qos, packet.retain, packet.properties, at_us)
         room = self.broker.room_for(namespace, message) if is_relayed else 0
         if (room or packet.qos == 2) and not self.broker.notebook.has_room(
             room + NOTE_BYTES + len(packet.payload)
@@ -588,8 +468,8 @@ class MqttDoor:
 
     def statistics(self) -> DoorStatistics:
         return DoorStatistics(
-            dict(self._accepted),
-            dict(self._refused),
+            dict(self._entrance.accepted),
+            dict(self._entrance.refused),
             dict(self._protocol_errors),
             dict(self._refused_filters),
         )
@@ -610,42 +490,3 @@ def _answer(
     if is_for_nobody:
         return ReasonCode.NO_MATCHING_SUBSCRIBERS, ""
     return ReasonCode.SUCCESS, ""
-
-
-# CONNACK return codes of 3.1 and 3.1.1 (table 3.1); 5, not authorised, for everything else.
-RETURN_CODES: Final = {
-    ReasonCode.UNSUPPORTED_PROTOCOL_VERSION: 1,
-    ReasonCode.CLIENT_ID_NOT_VALID: 2,
-    ReasonCode.SERVER_UNAVAILABLE: 3,
-    ReasonCode.QUOTA_EXCEEDED: 3,
-    ReasonCode.BAD_CREDENTIALS: 4,
-}
-# Properties of a PUBLISH that go on to subscribers unchanged [MQTT-3.3.2-4] and so on.
-FORWARDED: Final = frozenset(
-    {
-        Property.PAYLOAD_FORMAT_INDICATOR,
-        Property.CONTENT_TYPE,
-        Property.RESPONSE_TOPIC,
-        Property.CORRELATION_DATA,
-        Property.USER_PROPERTY,
-    }
-)
-
-
-def _fits(frame: bytes, bytes_max: int) -> bool:
-    """Whether the client takes a packet of this length [MQTT-3.1.2-24]; 0 is no limit."""
-    return not bytes_max or len(frame) <= bytes_max
-
-
-def _message(
-    topic: bytes, payload: bytes, qos: int, retain: bool, properties: packets.Properties, at_us: int
-) -> Message:
-    forwarded = b""
-    expires_at_us = 0
-    if properties:
-        kept = {name: value for name, value in properties.items() if name in FORWARDED}
-        forwarded = packets.encode_properties(kept) if kept else b""
-        expiry_s = properties.get(Property.MESSAGE_EXPIRY_INTERVAL)
-        if expiry_s is not None:
-            expires_at_us = at_us + expiry_s * 1_000_000
-    return Message(topic, payload, qos, retain, forwarded, expires_at_us, at_us)
