@@ -2,7 +2,8 @@
 
 What goes is a published file or a hot segment at a time, the one with the user's oldest day first, and of a day the
 one that was written first. The newest one of a user stays, however large it is. Bytes are counted as the User service
-counts them in ``storage.usage_bytes``: what sealed readings took in memory.
+counts them in ``storage.usage_bytes``: what sealed readings took in memory, and an estimate for those that only the
+ring has. Those cannot go before they are sealed.
 """
 
 import heapq
@@ -13,6 +14,9 @@ from storage.cover import TIME_MAX_US, TIME_MIN_US, HotSegment, PublishedFile
 from storage.store import Store
 
 Piece = PublishedFile | HotSegment
+
+# What an unsealed reading counts as, until its seal counts it: a row and four cells in the ring.
+FRESH_BYTES: Final = 96
 
 # Pieces of one user in one go; the rest next time.
 PIECES_MAX: Final = 1_000
@@ -36,11 +40,23 @@ def over_cap(store: Store, storage_bytes_max: int) -> dict[str, int]:
 
 
 def used_bytes(store: Store, user_id: str) -> int:
-    """What the user's sealed readings took in memory."""
-    statistics = [
-        store.catalog.channel_statistics(channel.id) for channel in store.registry.channels(user_id)
-    ]
+    """What the user's readings take: as the User service says it."""
+    return _sealed_bytes(store, user_id) + _fresh_bytes(store, user_id)
+
+
+def fresh_rows(store: Store, channel: int) -> int:
+    """The channel's durable readings that only the ring has."""
+    return len(store.ring.unsealed(channel, store.ring.sealed, store.ring.durable))
+
+
+def _sealed_bytes(store: Store, user_id: str) -> int:
+    channels = store.registry.channels(user_id)
+    statistics = [store.catalog.channel_statistics(channel.id) for channel in channels]
     return sum(each.bytes for each in statistics if each is not None)
+
+
+def _fresh_bytes(store: Store, user_id: str) -> int:
+    return FRESH_BYTES * sum(fresh_rows(store, channel.id) for channel in store.registry.channels(user_id))
 
 
 class Excess:
@@ -49,7 +65,7 @@ class Excess:
     def __init__(self, store: Store, user_id: str, excess_bytes: int) -> None:
         self._store = store
         self._user_id = user_id
-        self._allowed = used_bytes(store, user_id) - excess_bytes
+        self._allowed = _sealed_bytes(store, user_id) - excess_bytes
         self._queue: list[tuple[int, int, int]] = []
         for channel in store.registry.channels(user_id):
             self._push(channel.id)
@@ -62,7 +78,7 @@ class Excess:
 
     def __iter__(self) -> Iterator[Piece]:
         for _ in range(PIECES_MAX):
-            if not self._queue or used_bytes(self._store, self._user_id) <= self._allowed:
+            if not self._queue or _sealed_bytes(self._store, self._user_id) <= self._allowed:
                 return
             _, _, channel = heapq.heappop(self._queue)
             piece = self._store.catalog.oldest(channel)

@@ -71,7 +71,7 @@ class Housekeeping:
         self._pressure = trio.Event()
         self._sealed_s = now()[0]
         self._damaged: set[tuple[int, int]] = set()  # (channel, day)
-        self.seals = self.publications = self.disk_full = 0
+        self.seals = self.publications = self.disk_full = self.cap_rows = 0
 
     def on_completed(self) -> None:
         """A batch became durable: is the ring full enough to be sealed before its time?"""
@@ -168,6 +168,7 @@ class Housekeeping:
                 for piece in Excess(self._store, user_id, excess):
                     self._store.apply(await trio.to_thread.run_sync(self._store.catalog.commit_forget, piece))
                     pieces += 1
+                    self.cap_rows += piece.rows
             log.info(
                 "user %s has reached its cap: %d of its oldest files and segments are gone", user_id, pieces
             )

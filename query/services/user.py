@@ -11,10 +11,9 @@ from query.ports import Backend
 from query.requests import change, object_of, only_parameters, reply, user_of
 from query.services.audit import PAGED, audit_page
 from query.times import format_time, zone_of
+from storage.caps import FRESH_BYTES, fresh_rows
 from storage.registry import OVERLAP_S_MAX, USER_TEXTS, WHICH, FieldError, Registry, User
 
-# What an unsealed reading counts as, until its seal counts it: a row and four cells in the ring.
-FRESH_BYTES = 96
 OVERLAP_S = 86_400  # of a rotation that says nothing else
 
 
@@ -24,7 +23,7 @@ def storage_of(backend: Backend, user: User) -> about.Storage:
     count = size = 0
     for channel in store.registry.channels(user.user_id):
         sealed = store.catalog.channel_statistics(channel.id)
-        fresh = len(store.ring.unsealed(channel.id, store.ring.sealed, store.ring.durable))
+        fresh = fresh_rows(store, channel.id)
         count += fresh + (sealed.rows if sealed else 0)
         size += fresh * FRESH_BYTES + (sealed.bytes if sealed else 0)
     own = user.quotas.storage_bytes

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.caps import Excess, over_cap, used_bytes
+from storage.caps import FRESH_BYTES, Excess, over_cap, used_bytes
 from storage.catalog import Catalog, Change
 from storage.cover import DAY_US
 from storage.store import Store
@@ -146,6 +146,23 @@ def test_the_oldest_days_go_until_the_user_is_below_the_cap(house: StoreHouse) -
     assert used_bytes(store, user.user_id) <= used - used // 3
     store.registry.update_user(user.user_id, storage_bytes=used - used // 3)
     assert over_cap(store, 0) == {}
+
+
+def test_what_only_the_ring_has_counts_and_makes_the_oldest_sealed_go(house: StoreHouse) -> None:
+    store = house.store
+    (user,) = store.registry.users()
+    sealed = used_bytes(store, user.user_id)
+    for number in range(3):
+        assert house.append(Sent(NOON_US + 4 * DAY_US + number, 1, 1, None, {"n": 4}))
+    assert used_bytes(store, user.user_id) == sealed  # not durable
+    house.commit()
+    assert used_bytes(store, user.user_id) == sealed + 3 * FRESH_BYTES
+    assert over_cap(store, sealed) == {user.user_id: 3 * FRESH_BYTES}
+    before = days_of(store, 1)
+    assert keep(store, user.user_id, 3 * FRESH_BYTES) >= 1
+    assert days_of(store, 1) == before[len(before) - len(days_of(store, 1)) :] != before
+    assert over_cap(store, sealed) == {}
+    assert len(store.ring.unsealed(1, store.ring.sealed, store.ring.durable)) == 3
 
 
 def test_the_newest_piece_stays_however_small_the_cap(house: StoreHouse) -> None:
