@@ -1,8 +1,8 @@
 """From a path to its handler.
 
 FastAPI knows the routes and describes them; the way to a handler is this module's. Its own, through eight layers and a
-list of all routes, cost a quarter to a half of a small request's time (docs/decisions/0008), for checks that no handler here
-wants: each takes the raw request and the names in its path.
+list of all routes, cost a quarter to a half of a small request's time (docs/decisions/0008), for checks that no handler
+here wants: each takes the raw request and the names in its path.
 
 Routes are looked for among those that begin with the same two segments, in the order in which they were registered.
 """
