@@ -29,9 +29,10 @@ FAILURES = (
 )
 
 
-def check_stored(server: Server, *results: LoadResult) -> None:
-    """The daemon stores exactly what it acknowledged in these loads, the only ones since it started."""
-    acknowledged, stored = sum(result.acknowledged for result in results), stored_datapoints(server)
+def check_stored(server: Server, *results: LoadResult, before: int = 0) -> None:
+    """The daemon stores exactly what it acknowledged in these loads, the only ones, and what was there before."""
+    acknowledged = sum(result.acknowledged for result in results)
+    stored = stored_datapoints(server) - before
     if stored != acknowledged:
         raise WrongCountError(f"{acknowledged} datapoints were acknowledged, {stored} are stored")
 

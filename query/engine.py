@@ -18,6 +18,7 @@ from typing import Any, Final
 import duckdb
 import pyarrow as pa
 
+from query.background import made_standing_back, stand_back
 from query.plan import Selection
 from storage.cover import TIME_MAX_US, TIME_MIN_US, DeletedTag, PublishedFile
 from storage.wide import FIXED_FIELDS, PhysicalColumn
@@ -49,18 +50,17 @@ class Engine:
     """
 
     def __init__(self, options: EngineOptions) -> None:
-        self._database = duckdb.connect(
-            config={
-                "threads": options.threads,
-                "memory_limit": f"{options.memory_bytes_max}B",
-                "temp_directory": str(options.spill),
-                "autoinstall_known_extensions": False,
-                "autoload_known_extensions": False,
-            }
-        )
+        config: dict[str, Any] = {
+            "threads": options.threads,
+            "memory_limit": f"{options.memory_bytes_max}B",
+            "temp_directory": str(options.spill),
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+        }
+        self._database = made_standing_back(lambda: duckdb.connect(config=config))
         self._database.execute("SET parquet_metadata_cache = true")
         self._cursors: SimpleQueue[Any] = SimpleQueue()
-        self.ahead = ThreadPoolExecutor(options.threads, "read-ahead")
+        self.ahead = ThreadPoolExecutor(options.threads, "read-ahead", stand_back)
 
     def close(self) -> None:
         self.ahead.shutdown(cancel_futures=True)

@@ -9,6 +9,7 @@ import trio
 from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
+from query.background import in_background
 from query.formats import Piece, compressed
 from query.http.buffers import EXTENSION, Buffers
 
@@ -75,7 +76,7 @@ class StreamedReply(Response):
             step = self._first
             while step:
                 await steps.send(step)
-                step = await trio.to_thread.run_sync(step_of, self._pieces, limiter=self._limiter)
+                step = await in_background(step_of, self._pieces, limiter=self._limiter)
 
 
 @dataclass(frozen=True, slots=True)

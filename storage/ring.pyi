@@ -18,7 +18,8 @@ class Ring:
 
     Cursors: ``oldest <= sealed <= durable <= written``; a cursor is the first seq *not* yet so. Rows in
     ``[oldest, sealed)`` are in hot files already and stay readable until they are overwritten.
-    Every method holds the GIL for its whole time and is therefore atomic against the reactor.
+    Every method but ``unsealed`` and ``block`` holds the GIL for its whole time and is therefore atomic against the
+    reactor. Those two release it: in another thread than the reactor's only rows that are pinned may be asked for.
     """
 
     def __init__(self, rows: int, cells: int, text_bytes: int, first_seq: int = 0) -> None: ...

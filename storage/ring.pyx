@@ -231,20 +231,22 @@ cdef class Ring:
         cdef int64_t seq = head
         cdef int64_t count = 0, i
         cdef int64_t[::1] floor = self.tag_floor
-        while seq >= first:
-            if seq < last and not is_deleted(floor, self.tag[seq & self.rows_mask], seq):
-                count += 1
-            seq = self.previous[seq & self.rows_mask]
+        with nogil:
+            while seq >= first:
+                if seq < last and not is_deleted(floor, self.tag[seq & self.rows_mask], seq):
+                    count += 1
+                seq = self.previous[seq & self.rows_mask]
         result = np.empty(count, np.int64)
         cdef int64_t[::1] out = result
         seq = head
         i = count
-        while seq >= first:
-            if seq < last and not is_deleted(floor, self.tag[seq & self.rows_mask], seq):
-                i -= 1
-                out[i] = seq
-            seq = self.previous[seq & self.rows_mask]
-        return result
+        with nogil:
+            while seq >= first:
+                if seq < last and not is_deleted(floor, self.tag[seq & self.rows_mask], seq):
+                    i -= 1
+                    out[i] = seq
+                seq = self.previous[seq & self.rows_mask]
+        return result[i:]  # a tag may have been deleted since they were counted
 
     def channel_range(self, int64_t first, int64_t last):
         """Seqs in [first, last) ordered by (channel, at, seq), without what was deleted."""
@@ -298,15 +300,21 @@ cdef class Ring:
         cdef Py_ssize_t rows = seqs.shape[0], i
         cdef int64_t index, cells = 0, text_bytes = 0, where, cell, stop
         cdef uint64_t value, length
-        for i in range(rows):
-            if not self.oldest <= seqs[i] < self.written:
-                raise IndexError(f"row {seqs[i]} is not in the ring")
-            index = seqs[i] & self.rows_mask
-            for cell in range(self.first_cell[index], self.first_cell[index] + self.cell_count[index]):
-                where = cell & self.cells_mask
-                if self.column[where] & TEXT_FLAG:
-                    text_bytes += self.value[where] >> 40
-            cells += self.cell_count[index]
+        cdef int64_t missing
+        cdef bint is_missing = False
+        with nogil:
+            for i in range(rows):
+                if not self.oldest <= seqs[i] < self.written:
+                    missing, is_missing = seqs[i], True
+                    break
+                index = seqs[i] & self.rows_mask
+                for cell in range(self.first_cell[index], self.first_cell[index] + self.cell_count[index]):
+                    where = cell & self.cells_mask
+                    if self.column[where] & TEXT_FLAG:
+                        text_bytes += self.value[where] >> 40
+                cells += self.cell_count[index]
+        if is_missing:
+            raise IndexError(f"row {missing} is not in the ring")
         seq_out, at_out = np.empty(rows, np.int64), np.empty(rows, np.int64)
         channel_out, device_out, tag_out = (np.empty(rows, np.uint32) for _ in range(3))
         start_out = np.empty(rows + 1, np.int64)
@@ -318,27 +326,29 @@ cdef class Ring:
         cdef uint32_t[::1] column_view = column_out
         cdef uint64_t[::1] value_view = value_out
         cells = text_bytes = 0
-        for i in range(rows):
-            index = seqs[i] & self.rows_mask
-            seq_view[i] = seqs[i]
-            at_view[i] = self.at_us[index]
-            channel_view[i] = self.channel[index]
-            device_view[i] = self.device[index]
-            tag_view[i] = self.tag[index]
-            start_view[i] = cells
-            stop = self.first_cell[index] + self.cell_count[index]
-            for cell in range(self.first_cell[index], stop):
-                where = cell & self.cells_mask
-                value = self.value[where]
-                if self.column[where] & TEXT_FLAG:
-                    length = value >> 40
-                    if length:
-                        memcpy(text + text_bytes, &self.text[<int64_t>(value & TEXT_OFFSET) & self.text_mask], length)
-                    value = (length << 40) | <uint64_t>text_bytes
-                    text_bytes += length
-                column_view[cells] = self.column[where] & ~TEXT_FLAG
-                value_view[cells] = value
-                cells += 1
+        with nogil:
+            for i in range(rows):
+                index = seqs[i] & self.rows_mask
+                seq_view[i] = seqs[i]
+                at_view[i] = self.at_us[index]
+                channel_view[i] = self.channel[index]
+                device_view[i] = self.device[index]
+                tag_view[i] = self.tag[index]
+                start_view[i] = cells
+                stop = self.first_cell[index] + self.cell_count[index]
+                for cell in range(self.first_cell[index], stop):
+                    where = cell & self.cells_mask
+                    value = self.value[where]
+                    if self.column[where] & TEXT_FLAG:
+                        length = value >> 40
+                        if length:
+                            index = <int64_t>(value & TEXT_OFFSET) & self.text_mask
+                            memcpy(text + text_bytes, &self.text[index], length)
+                        value = (length << 40) | <uint64_t>text_bytes
+                        text_bytes += length
+                    column_view[cells] = self.column[where] & ~TEXT_FLAG
+                    value_view[cells] = value
+                    cells += 1
         start_view[rows] = cells
         return Block(seq_out, at_out, channel_out, device_out, tag_out, start_out, column_out, value_out, text_out)
 

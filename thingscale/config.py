@@ -148,7 +148,7 @@ SETTINGS: Final = (
     Setting("query.page_rows_max", 100_000, "what X-PAGELIMIT may ask for", least=1, most=10_000_000),
     Setting("query.buckets_max", 500_000, "buckets x groups x streams of an answer", least=1, most=100_000_000),
     Setting("query.exact_values_max", 8_000_000, "values sorted at once for percentiles", least=1_000),
-    Setting("query.concurrent_max", 8, "range queries at a time; more wait", least=1, most=1_024),
+    Setting("query.concurrent_max", 2, "range queries at a time; more wait", least=1, most=1_024),
     Setting("query.lookback_s", 300.0, "how old a value may be that PromQL shows", least=0.001, most=31_536_000),
     Setting(
         "query.prometheus_samples_max", 5_000_000, "samples of a selector in memory", least=1_000, most=100_000_000

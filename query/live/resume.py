@@ -4,8 +4,8 @@ The rows are those below the seq at which the viewer joined the hub; from there 
 """
 
 import numpy as np
-import trio
 
+from query.background import in_background
 from query.live.events import events_of, gap_event
 from query.live.hub import Hub
 from query.live.view import Watch
@@ -58,11 +58,9 @@ async def missed(backend: Backend, hub: Hub, watch: Watch, user: User, since: in
             continue
         async with backend.queries:
             with backend.store.snapshot(channel, TIME_MIN_US, TIME_MAX_US) as snapshot:
-                rows = await trio.to_thread.run_sync(ChannelRows, snapshot, selection, backend.engine)
+                rows = await in_background(ChannelRows, snapshot, selection, backend.engine)
                 snapshot.let_go_of_ring()
-                table = await trio.to_thread.run_sync(
-                    backend.newest.from_files, snapshot, rows, rows_max + 1, since
-                )
+                table = await in_background(backend.newest.from_files, snapshot, rows, rows_max + 1, since)
         seqs = raw(table, "seq")
         table = table.take(np.flatnonzero((seqs > since) & (seqs < next_seq)))
         if table.num_rows > rows_max:

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import trio
 from fastapi import Response
 
 from query.aggregate import Aggregates, aggregate_rows, numeric_of
+from query.background import in_background
 from query.buckets import Grouping, Path, Row, filled
 from query.calendar import Calendar
 from query.engine import Engine
@@ -74,7 +74,7 @@ async def aggregates(
             head["approximate"] = estimated
         made.append(Result(channel.number, head, found.rows, found.paths, described))
     pieces = result_pieces(asked.format, made, shape, layout_of(asked, is_list=is_list), is_list=is_list)
-    begun = await trio.to_thread.run_sync(begin_whole, pieces, asked.coding)
+    begun = await in_background(begin_whole, pieces, asked.coding)
     return answer(begun, asked, {"X-APPROXIMATE": ",".join(estimated)} if estimated else None)
 
 
@@ -87,7 +87,7 @@ async def _find(
     async with backend.queries:
         with backend.store.snapshot(channel, selection.start_us, selection.end_us) as snapshot:
             rows = await rows_of(backend, snapshot, selection)
-            return await trio.to_thread.run_sync(
+            return await in_background(
                 _aggregate, backend.engine, snapshot, rows, asked, want, backend.now()[1]
             )
 
@@ -134,12 +134,10 @@ async def points(
             async with backend.queries:
                 with backend.store.snapshot(channel, selection.start_us, selection.end_us) as snapshot:
                     rows = await rows_of(backend, snapshot, selection)
-                    table = await trio.to_thread.run_sync(
-                        thin_out, rows, backend.engine, snapshot.published, thinning
-                    )
+                    table = await in_background(thin_out, rows, backend.engine, snapshot.published, thinning)
                     columns = tuple(numeric_of(rows))
         left -= table.num_rows
         parts.append(part_of(backend, channel, asked, columns, iter([table])))
     pieces = pieces_of(asked.format, parts, layout_of(asked, is_list=is_list), is_list=is_list)
-    begun = await trio.to_thread.run_sync(begin_whole, pieces, asked.coding)
+    begun = await in_background(begin_whole, pieces, asked.coding)
     return answer(begun, asked)

@@ -1,8 +1,8 @@
 """What watches over the daemon: /healthz, /readyz, /metrics. They need no token."""
 
-import trio
 from fastapi import APIRouter, Response
 
+from query.background import in_background
 from query.errors import ApiError
 from query.models import health as about
 from query.ports import Backend
@@ -26,7 +26,7 @@ def routes(backend: Backend) -> APIRouter:
 
     @router.get("/metrics", **about.METRICS)
     async def metrics() -> Response:
-        text = await trio.to_thread.run_sync(backend.render_metrics)
+        text = await in_background(backend.render_metrics)
         return Response(text, media_type=METRICS_TYPE)
 
     return router

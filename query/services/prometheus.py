@@ -9,9 +9,9 @@ from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl
 
 import numpy as np
-import trio
 from fastapi import APIRouter, Request, Response
 
+from query.background import in_background
 from query.errors import ApiError
 from query.models import prometheus as about
 from query.models.prometheus import FORM
@@ -131,9 +131,9 @@ def routes(backend: Backend) -> APIRouter:
             if selection.start_us >= selection.end_us:
                 continue
             with store.snapshot(channel, selection.start_us, selection.end_us) as snapshot:
-                rows = await trio.to_thread.run_sync(ChannelRows, snapshot, selection, backend.engine)
+                rows = await in_background(ChannelRows, snapshot, selection, backend.engine)
                 snapshot.let_go_of_ring()
-                await trio.to_thread.run_sync(use, snapshot, rows, streams)
+                await in_background(use, snapshot, rows, streams)
 
     def deadline_of(parameters: Parameters) -> Deadline:
         text = parameters.one("timeout")
@@ -161,7 +161,7 @@ def routes(backend: Backend) -> APIRouter:
             evaluation = Evaluation(
                 series, steps_us, backend.prometheus.lookback_us, backend.prometheus.samples_max
             )
-            made = await trio.to_thread.run_sync(lambda: answer(evaluation.run(node)))
+            made = await in_background(lambda: answer(evaluation.run(node)))
         backend.counts.add("prometheus", backend.now()[0] - began)
         return made
 

@@ -5,9 +5,9 @@ from contextlib import ExitStack
 from functools import partial
 
 import pyarrow as pa
-import trio
 from fastapi import APIRouter, Request, Response
 
+from query.background import in_background
 from query.errors import ApiError
 from query.formats import Part, pieces_of
 from query.models import stream as about
@@ -36,7 +36,7 @@ from storage.registry import Channel, User
 from storage.wide import PhysicalColumn
 
 # Replies that clients are still reading, for each query that may run: each holds a few windows, some 100 MB.
-REPLIES_PER_QUERY = 2
+REPLIES_PER_QUERY = 8
 # Channels of one request: each is a snapshot, and what the ring has of it is copied.
 CHANNELS_MAX = 64
 # Columns leave as they are read, so they are put in order where they are read; texts are written in order.
@@ -72,11 +72,9 @@ def routes(backend: Backend) -> APIRouter:
             with store.snapshot(channel, selection.start_us, selection.end_us) as snapshot:
                 fresh = await rows_of(backend, snapshot, selection)
                 if is_per_device:
-                    table = await trio.to_thread.run_sync(
-                        newest_of_each, snapshot, fresh, backend.engine, limit
-                    )
+                    table = await in_background(newest_of_each, snapshot, fresh, backend.engine, limit)
                     return snapshot.columns, table
-                table = await trio.to_thread.run_sync(backend.newest.from_files, snapshot, fresh, limit)
+                table = await in_background(backend.newest.from_files, snapshot, fresh, limit)
         backend.newest.keep(channel, selection, seen, limit, table)
         return snapshot.columns, table
 
@@ -88,7 +86,7 @@ def routes(backend: Backend) -> APIRouter:
         pieces = pieces_of(asked.format, parts, layout_of(asked, is_list=is_list), is_list=is_list)
         if asked.format is Format.JSON and asked.limit <= ROWS_AT_ONCE and asked.coding is None:
             return Response(b"".join(pieces), media_type=asked.format.value, headers=VARY)
-        begun = await trio.to_thread.run_sync(begin_whole, pieces, asked.coding)
+        begun = await in_background(begin_whole, pieces, asked.coding)
         return answer(begun, asked)
 
     # ---- ranges
@@ -140,7 +138,7 @@ def routes(backend: Backend) -> APIRouter:
                         )
                     parts.append(part_of(backend, channel, asked, columns, tables))
                 pieces = pieces_of(asked.format, parts, layout_of(asked, is_list=is_list), is_list=is_list)
-                begun = await trio.to_thread.run_sync(begin, pieces, asked.coding)
+                begun = await in_background(begin, pieces, asked.coding)
             except BaseException:
                 close()
                 raise
@@ -171,7 +169,7 @@ def routes(backend: Backend) -> APIRouter:
                         store.snapshot(channel, selection.start_us, selection.end_us)
                     )
                     found.append(await rows_of(backend, snapshot, selection, window_rows(limit)))
-                made = await trio.to_thread.run_sync(
+                made = await in_background(
                     lambda: read_page(cursor, len(channels), found.__getitem__, limit, descending=descending)
                 )
         following = None if made.following is None else made.following.text()
@@ -184,7 +182,7 @@ def routes(backend: Backend) -> APIRouter:
         ]  # fmt: skip
         layout = layout_of(asked, is_list=is_list, cursor=following)
         pieces = pieces_of(asked.format, parts, layout, is_list=is_list)
-        begun = await trio.to_thread.run_sync(begin_whole, pieces, asked.coding)
+        begun = await in_background(begin_whole, pieces, asked.coding)
         response = answer(begun, asked)
         if following is not None:
             point_to_next(request, response, "cursor", following)

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import pyarrow as pa
-import trio
 from fastapi import Response
 
+from query.background import in_background
 from query.formats import Layout, Part
 from query.newest import EVERYTHING
 from query.plan import Selection
@@ -94,7 +94,7 @@ async def rows_of(
     backend: Backend, snapshot: Snapshot, selection: Selection, window_rows: int | None = None
 ) -> ChannelRows:
     """What only the ring has is copied at once, so that a long query does not keep the ring from being used."""
-    rows = await trio.to_thread.run_sync(ChannelRows, snapshot, selection, backend.engine, window_rows)
+    rows = await in_background(ChannelRows, snapshot, selection, backend.engine, window_rows)
     snapshot.let_go_of_ring()
     return rows
 

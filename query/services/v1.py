@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
-import trio
 from fastapi import APIRouter, Request, Response
 from starlette.types import Message, Receive, Scope, Send
 
+from query.background import in_background
 from query.ports import Backend
 from query.requests import channel_of, reply, user_of
 from query.services.channel import last_update
@@ -161,9 +161,7 @@ class OldSend:
         elif message["type"] == "http.response.body" and self._rows is not None:
             is_last = not message.get("more_body", False)
             piece = message.get("body", b"")
-            made = await trio.to_thread.run_sync(
-                lambda rows: rows.feed(bytes(piece), is_last=is_last), self._rows
-            )
+            made = await in_background(lambda rows: rows.feed(bytes(piece), is_last=is_last), self._rows)
             message = {**message, "body": made}
         await self._send(message)
 

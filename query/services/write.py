@@ -10,6 +10,7 @@ from typing import Final
 import trio
 from fastapi import APIRouter, Request, Response
 
+from query.background import in_background
 from query.errors import TOKENS, ApiError
 from query.models import write as about
 from query.ports import Backend
@@ -130,7 +131,7 @@ def routes(backend: Backend) -> APIRouter:
             if len(body) <= INLINE_BYTES:
                 rows = parse(body, media_type, reading)
             else:
-                rows = await trio.to_thread.run_sync(parse, body, media_type, reading, limiter=parsers)
+                rows = await in_background(parse, body, media_type, reading, limiter=parsers)
             ids = device_ids(rows, user)
         except BadBodyError as error:
             counts.refuse_rows(error.token, 1)

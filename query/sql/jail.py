@@ -97,13 +97,15 @@ class Limits:
         seconds: of the wall clock, then SIGALRM ends it.
         memory_bytes: that it can write to, beyond what it has when it enters.
         mapped_bytes: of address space for what it maps and cannot write to, and reserves and does not use.
-        niceness: how much it stands back behind the daemon, 0 .. 19.
     """
 
     seconds: float
     memory_bytes: int
     mapped_bytes: int
-    niceness: int = 10
+
+
+# How far a worker stands back behind the daemon: one that gets nothing where others are busy would only time out.
+NICENESS: Final = 10
 
 
 class NoJailError(Exception):
@@ -130,11 +132,11 @@ def missing() -> str | None:
 
 
 def limit(limits: Limits) -> None:
-    """Seconds, memory, files, priority; and the end when the parent ends."""
+    """Seconds, memory, files; priority; and the end when the parent ends."""
     _checked(_libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "PR_SET_PDEATHSIG")
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, limits.seconds)
-    os.nice(limits.niceness)
+    os.nice(NICENESS)
     pages = [int(count) for count in Path("/proc/self/statm").read_text().split()]
     page_bytes = os.sysconf("SC_PAGE_SIZE")
     data = pages[5] * page_bytes + limits.memory_bytes

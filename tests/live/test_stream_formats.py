@@ -21,8 +21,8 @@ from tests.query.flat_readers import from_arrow, from_csv, from_ndjson, uncoded
 
 ROWS = 400_000
 DEVICES = 7
-CONCURRENT_MAX = 2
-READERS_MAX = 2 * CONCURRENT_MAX  # query/services/stream.py: REPLIES_PER_QUERY
+CONCURRENT_MAX = 1
+READERS_MAX = 8 * CONCURRENT_MAX  # query/services/stream.py: REPLIES_PER_QUERY
 ALL = "end=2999-01-01"
 
 
