@@ -1,17 +1,20 @@
 """Live viewers: how long a datapoint takes from a device's send until each viewer has it, and what ingest notices.
 
-    python -m benchmarks.bench_live [--viewers 500] [--per-s 1000] [--seconds 20]
+    python -m benchmarks.bench_live [--viewers 500] [--per-s 1000] [--seconds 8]
 
-One MQTT client publishes with QoS 1 at a steady rate; the time of sending stands in each datapoint. Viewers are sockets
-of this process, read as they become ready; one in ten is timed for every datapoint, all are counted. First without
-viewers, for the acknowledgements' times. Sender, viewers and daemon share the machine.
+One device publishes with QoS 1 at a steady rate; the time of sending stands in each datapoint. Every viewer watches
+everything that the user has (`GET /v2/live`, all with the same token), so 500 viewers at 1,000 datapoints a second are
+half a million events a second; every one of them is timed when it is read (live_viewers.c). First without viewers, for
+the acknowledgements' times. The daemon has one core; the device and the viewers share the other one.
+
+Prints tables and writes bench-results/live-<time>.json. Exits with 1 when an event or an acknowledgement is missing;
+never because of a slow figure.
 """
 
 import argparse
 import contextlib
-import json
+import math
 import os
-import selectors
 import socket
 import struct
 import subprocess
@@ -20,191 +23,272 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import msgspec
 import numpy as np
 
-from benchmarks import machine
+from benchmarks import machine, processes
+from benchmarks.processes import Cores, pinned
+from benchmarks.programs import BUILD, program
+from benchmarks.runs import FAILURES, progress, write_document
+from benchmarks.servers import DEVICE_PREFIX, Place, Server, open_thingscale
+from benchmarks.tables import Target, number, open_console, ratio, target_table, titled
+from benchmarks.traffic import Latency, LoadFailedError
 
-TIMED_EVERY = 10
-PACE_S = 0.01
-DEVICE = b"d"
+PACE_S: Final = 0.005
+ACKS_LIMIT_S: Final = 60.0
+# After the last acknowledgement, until every viewer has had the last event.
+SEEN_LIMIT_S: Final = 30.0
+ENVIRONMENT: Final = {
+    "THINGSCALE_LIVE_VIEWERS_PER_USER_MAX": "100000",
+    "THINGSCALE_LIVE_VIEWERS_MAX": "100000",
+}
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """What `live_viewers` prints: all viewers together, and the fewest and the most events that one had."""
+
+    messages: int
+    latency_us: Latency
+    generator_cpu_share: float
+    connections: int
+    least: int
+    most: int
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Milliseconds; ``events`` are all that all viewers got, ``wanted`` all that they should have got."""
+    """One run. CPU is the daemon's with all its threads, per second of the run."""
 
     viewers: int
     per_s: int
     sent: int
+    acknowledged: int
     ack_p50_ms: float
     ack_p99_ms: float
-    seen_p50_ms: float | None
-    seen_p99_ms: float | None
-    seen_max_ms: float | None
-    events: int
-    wanted: int
+    cpu_share: float
+    seen: Seen | None
 
 
-@contextlib.contextmanager
-def daemon(data: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """A daemon with one user, device and channel: its ready line, and the user."""
-    limits = {"THINGSCALE_LIMITS_REST_PER_S": "0", "THINGSCALE_LIVE_VIEWERS_PER_USER_MAX": "10000"}
-    command = [sys.executable, "-m", "thingscale", "serve", "--data", str(data)]
-    process = subprocess.Popen(
-        [*command, "--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0"],
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env={**os.environ, **limits},
-    )  # fmt: skip
-    assert process.stdout is not None
-    try:
-        ready = json.loads(process.stdout.readline())
-        add = [sys.executable, "-m", "thingscale", "user", "add", "--json", "--data", str(data)]
-        user = json.loads(subprocess.run(add, check=True, capture_output=True, text=True).stdout)
-        for path, body in (("channel/1", b"{}"), ("device/d", b'{"enabled":true,"mapped_ch":1}')):
-            with connect(ready["http"]) as client:
-                head = f"POST /v2/{path} HTTP/1.1\r\nHost: x\r\nX-APITOKEN: {user['api_token']}\r\n"
-                client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-                assert b" 201 " in client.recv(4_096)
-        yield ready, user
-    finally:
-        process.terminate()
-        process.communicate()
-
-
-def connect(address: str) -> socket.socket:
-    host, _, port = address.rpartition(":")
-    return socket.create_connection((host, int(port)), timeout=30)
+def cpu_s(pid: int) -> float:
+    """Seconds of CPU that a process has used, user and kernel."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Sender:
-    """Publishes at a steady rate and times the acknowledgements."""
+    """A device that publishes at a steady rate and times the acknowledgements. A thread reads them."""
 
-    def __init__(self, ready: dict[str, Any], user: dict[str, Any]) -> None:
-        fields = (DEVICE, user["user_id"].encode(), user["device_token"].encode())
-        self._topic = fields[2] + b"/json/" + DEVICE
+    def __init__(self, server: Server) -> None:
+        device = f"{DEVICE_PREFIX}00000".encode()
+        fields = (device, server.user.encode(), server.device_token.encode())
+        self._topic = fields[2] + b"/json/" + device
         body = b"\x00\x04MQTT\x04\xc2\x00\x00" + b"".join(
             struct.pack(">H", len(each)) + each for each in fields
         )
-        self._socket = connect(ready["mqtt"])
+        self._socket = socket.create_connection(("127.0.0.1", server.mqtt_port), timeout=ACKS_LIMIT_S)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.sendall(b"\x10" + bytes([len(body)]) + body)
-        assert self._socket.recv(4) == b"\x20\x02\x00\x00"
+        if self._socket.recv(4) != b"\x20\x02\x00\x00":
+            raise LoadFailedError("the device's CONNECT was refused")
         self._sent_at: dict[int, int] = {}
         self.acks_ms: list[float] = []
         self.sent = 0
 
     def run(self, per_s: int, seconds: float) -> None:
+        """Returns when everything is acknowledged, or after ACKS_LIMIT_S without a word."""
         reader = threading.Thread(target=self._read)
         reader.start()
         began = time.monotonic()
-        while (passed := time.monotonic() - began) < seconds:
+        while self.sent < per_s * seconds:
+            due = min(time.monotonic() - began, seconds) * per_s
             burst = b""
-            while self.sent < passed * per_s:
-                packet_id = self.sent % 65_535 + 1
-                now = time.monotonic_ns()
-                self._sent_at[packet_id] = now
-                payload = b'{"t":%d,"temp":21.5,"humidity":50}' % now
-                packet = (
-                    struct.pack(">H", len(self._topic)) + self._topic + struct.pack(">H", packet_id) + payload
-                )
-                size = len(packet)
-                head = bytes([size]) if size < 128 else bytes([size & 127 | 128, size >> 7])
-                burst += b"\x32" + head + packet
-                self.sent += 1
+            while self.sent < due:
+                burst += self._packet()
             self._socket.sendall(burst)
             time.sleep(PACE_S)
+        self._socket.sendall(b"\xc0\x00")  # its answer comes behind the last acknowledgement
         reader.join()
         self._socket.close()
 
+    def _packet(self) -> bytes:
+        packet_id = self.sent % 65_535 + 1
+        now = time.monotonic_ns()
+        self._sent_at[packet_id] = now
+        self.sent += 1
+        payload = b'{"t":%d,"temp":21.5,"humidity":50}' % now
+        rest = struct.pack(">H", len(self._topic)) + self._topic + struct.pack(">H", packet_id) + payload
+        size = len(rest)
+        head = bytes([size]) if size < 128 else bytes([size & 127 | 128, size >> 7])
+        return b"\x32" + head + rest
+
     def _read(self) -> None:
-        self._socket.settimeout(3)
         waiting = b""
         with contextlib.suppress(TimeoutError):
             while received := self._socket.recv(65_536):
                 now = time.monotonic_ns()
                 waiting += received
-                whole = len(waiting) // 4 * 4
-                for at in range(2, whole, 4):
-                    sent_at = self._sent_at.pop(int.from_bytes(waiting[at : at + 2], "big"))
+                while len(waiting) >= 4 and waiting[0] == 0x40:
+                    sent_at = self._sent_at.pop(int.from_bytes(waiting[2:4], "big"))
                     self.acks_ms.append((now - sent_at) / 1e6)
-                waiting = waiting[whole:]
+                    waiting = waiting[4:]
+                if waiting[:1] == b"\xd0":
+                    return
 
 
-class Viewers:
-    """Many viewers on one selector, read by a thread."""
+@contextlib.contextmanager
+def watching(server: Server, core: int | None, viewers: int, events: int) -> Iterator[list[Seen]]:
+    """Viewers that are all connected when the block begins; once it is left, what they saw is in the list.
 
-    def __init__(self, ready: dict[str, Any], user: dict[str, Any], count: int) -> None:
-        self._selector = selectors.DefaultSelector()
-        self._stopping = threading.Event()
-        self.events = 0
-        self.seen_ms: list[float] = []
-        for number in range(count):
-            client = connect(ready["http"])
-            token = user["api_token"]
-            client.sendall(f"GET /v2/live HTTP/1.1\r\nHost: x\r\nX-APITOKEN: {token}\r\n\r\n".encode())
-            assert client.recv(4_096).startswith(b"HTTP/1.1 200")
-            client.setblocking(False)
-            self._selector.register(client, selectors.EVENT_READ, number)
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
+    Leaving waits until each of them has had so many events.
 
-    def _run(self) -> None:
-        rest: dict[int, bytes] = {}
-        while not self._stopping.is_set():
-            for key, _ in self._selector.select(0.2):
-                number: int = key.data
-                data = key.fileobj.recv(1 << 20)  # type: ignore[union-attr]
-                now = time.monotonic_ns()
-                if number % TIMED_EVERY:
-                    text = rest.get(number, b"") + data
-                    self.events += text.count(b"event: datapoint")
-                    rest[number] = text[-15:] if not text.endswith(b"\n\n") else b""
-                    continue
-                text = rest.get(number, b"") + data
-                *events, rest[number] = text.split(b"\n\n")
-                for event in events:
-                    at = event.find(b'"t":')
-                    if at > 0:
-                        self.events += 1
-                        self.seen_ms.append((now - int(event[at + 4 : event.index(b",", at)])) / 1e6)
-
-    def stop(self) -> None:
-        self._stopping.set()
-        self._thread.join()
-        for key in list(self._selector.get_map().values()):
-            key.fileobj.close()  # type: ignore[union-attr]
+    Raises:
+        LoadFailedError: one was refused or lost.
+    """
+    seen: list[Seen] = []
+    command = [str(program("live_viewers")), "--port", str(server.http_port), "--token", server.api_token]
+    with pinned(core):
+        process = subprocess.Popen(
+            [*command, "--connections", str(viewers), "--events", str(events)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+    try:
+        assert process.stdout is not None
+        if not process.stdout.readline():
+            raise LoadFailedError(process.communicate()[1].decode().strip())
+        yield seen
+        with contextlib.suppress(subprocess.TimeoutExpired):  # then the figures tell what is missing
+            process.wait(SEEN_LIMIT_S)
+        output, errors = process.communicate()
+        if process.returncode != 0:
+            raise LoadFailedError(errors.decode().strip())
+        seen.append(msgspec.json.decode(output, type=Seen))
+    finally:
+        process.kill()  # a no-op on every way but that of an exception inside the block
+        process.wait()
 
 
-def run(viewers: int, per_s: int, seconds: float) -> Outcome:
-    """One run on a new data directory."""
-    with tempfile.TemporaryDirectory() as directory, daemon(Path(directory) / "data") as (ready, user):
-        watching = Viewers(ready, user, viewers)
-        sender = Sender(ready, user)
-        sender.run(per_s, seconds)
-        watching.stop()
-    acks, seen = np.array(sender.acks_ms), np.array(watching.seen_ms)
-    p50, p99, most = np.percentile(seen, [50, 99, 100]).round(1).tolist() if len(seen) else [None] * 3
-    return Outcome(
-        viewers, per_s, sender.sent, *np.percentile(acks, [50, 99]).round(2).tolist(), p50, p99, most,
-        watching.events, sender.sent * viewers,
-    )  # fmt: skip
+def run(root: Path, cores: Cores, viewers: int, per_s: int, seconds: float) -> Outcome:
+    """One run against a fresh daemon."""
+    with (
+        tempfile.TemporaryDirectory(dir=root) as directory,
+        open_thingscale(Place(cores.server, Path(directory), ENVIRONMENT, 1)) as server,
+        contextlib.ExitStack() as stack,
+    ):
+        events = math.ceil(per_s * seconds)
+        seen = stack.enter_context(watching(server, cores.load, viewers, events)) if viewers else []
+        with pinned(cores.load):
+            sender = Sender(server)
+            before, began = cpu_s(server.pid), time.monotonic()
+            sender.run(per_s, seconds)
+            share = (cpu_s(server.pid) - before) / (time.monotonic() - began)
+        stack.close()
+        p50, p99 = np.percentile(np.array(sender.acks_ms or [0.0]), [50, 99]).tolist()
+        return Outcome(viewers, per_s, sender.sent, len(sender.acks_ms), p50, p99, share, *(seen or [None]))
 
 
-def main() -> None:
+def failure_of(outcomes: list[Outcome]) -> str:
+    """What is missing, in words."""
+    for outcome in outcomes:
+        if outcome.acknowledged != outcome.sent:
+            return f"{outcome.sent} datapoints were sent, {outcome.acknowledged} acknowledged"
+        if outcome.seen and not outcome.seen.least == outcome.seen.most == outcome.sent:
+            seen = outcome.seen
+            return f"{outcome.sent} datapoints were sent, viewers saw {seen.least} to {seen.most} of them"
+    return ""
+
+
+def targets(outcomes: list[Outcome]) -> list[Target]:
+    alone = next((each.ack_p99_ms for each in outcomes if not each.viewers), None)
+    watched = next((each for each in outcomes if each.seen), None)
+    seen_ms = watched.seen.latency_us.p99 / 1e3 if watched and watched.seen else None
+    beside = ratio(watched.ack_p99_ms if watched else None, alone)
+    return [
+        Target("p99 from a device's send to a viewer's receipt, ms", 150, seen_ms, True),
+        Target("p99 of acknowledgements beside viewers, over that without", 2, beside, True),
+    ]
+
+
+def print_tables(outcomes: list[Outcome]) -> None:
+    console = open_console()
+    headings = (
+        "events/s",
+        "p50 ms",
+        "p99 ms",
+        "max ms",
+        "ack p50 ms",
+        "ack p99 ms",
+        "CPU %",
+        "client's CPU %",
+    )
+    table = titled("Live viewers: from a device's send to the viewer's receipt", "viewers", numbers=headings)
+    for each in outcomes:
+        seen, latency = each.seen, each.seen and each.seen.latency_us
+        figures = (
+            seen and seen.connections * each.per_s,
+            latency and latency.p50 / 1e3,
+            latency and latency.p99 / 1e3,
+            latency and latency.max / 1e3,
+            each.ack_p50_ms,
+            each.ack_p99_ms,
+            100 * each.cpu_share,
+            seen and 100 * seen.generator_cpu_share,
+        )
+        table.add_row(f"{each.viewers:,}", *map(number, figures))
+    console.print(table)
+    console.print(target_table(targets(outcomes)))
+
+
+def document(outcomes: list[Outcome]) -> dict[str, Any]:
+    return {
+        "runs": outcomes,
+        "targets": [{"target": target, "kept": target.kept} for target in targets(outcomes)],
+    }
+
+
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m benchmarks.bench_live", description="Measure live viewers, and ingest beside them."
     )
     parser.add_argument("--viewers", type=int, default=500)
-    parser.add_argument("--per-s", type=int, default=1_000)
-    parser.add_argument("--seconds", type=float, default=20)
-    arguments = parser.parse_args()
-    print(json.dumps(machine.describe(Path(tempfile.gettempdir()))))
-    for viewers in (0, arguments.viewers):
-        outcome = run(viewers, arguments.per_s, arguments.seconds)
-        print(json.dumps(asdict(outcome)), flush=True)
+    parser.add_argument("--per-s", type=int, default=1_000, help="datapoints a second")
+    parser.add_argument("--seconds", type=float, default=8, metavar="S")
+    parser.add_argument("--output", type=Path, default=Path("bench-results"), help="where the JSON goes")
+    parser.add_argument(
+        "--data-root", type=Path, default=BUILD, help="where data directories are made: a real disk"
+    )
+    return parser.parse_args()
+
+
+def main() -> int:
+    arguments = parse_arguments()
+    processes.allow_all_files()
+    arguments.data_root.mkdir(parents=True, exist_ok=True)
+    description = machine.describe(arguments.data_root)
+    outcomes: list[Outcome] = []
+    try:
+        for viewers in (0, arguments.viewers):
+            outcome = run(
+                arguments.data_root, Cores.of_this_machine(), viewers, arguments.per_s, arguments.seconds
+            )
+            outcomes.append(outcome)
+            progress(f"{viewers} viewers: acknowledgements' p99 {outcome.ack_p99_ms:.2f} ms")
+        failure = failure_of(outcomes)
+    except FAILURES as error:
+        failure = f"{type(error).__name__}: {error}"
+    everything = {"machine": description, "failure": failure, **document(outcomes)}
+    path = write_document(arguments.output, "live", everything)
+    print_tables(outcomes)
+    print(", ".join(f"{name} {value}" for name, value in description.items()), path, sep="\n")
+    if failure:
+        print(f"failed: {failure}", file=sys.stderr)
+    return 1 if failure else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -15,7 +15,7 @@ would have said, and a slow client holds no application.
 import logging
 import socket
 from collections import deque
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from enum import Enum, auto
 from itertools import islice
 from typing import Any, Protocol
@@ -59,6 +59,9 @@ UPGRADE_PATH = b"/mqtt"
 # The one kind of response that has no end of its own (WHATWG HTML, 9.2).
 EVENT_STREAM = b"text/event-stream; charset=utf-8"
 
+# In the scope: what an endless response may be written through once it has begun (Pipe).
+PIPE = "thingscale.pipe"
+
 CONTINUE = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
 # Our states in which the application may still be listened to.
 _ANSWERING = (h11.IDLE, h11.SEND_RESPONSE, h11.SEND_BODY)
@@ -99,6 +102,29 @@ class Home(Protocol):
     now_s: float
     counts: Counts
     upgrade: Callable[[socket.socket, bytes], None] | None
+
+
+class Pipe:
+    """A response in chunks that many clients get alike: each chunk is framed once, by ``framed``, and sent as it is.
+
+    For the time between the first and the last message that the application sends, and not while it sends one.
+    """
+
+    def __init__(self, connection: "Connection") -> None:
+        self._connection = connection
+
+    def send_nowait(self, chunks: bytes) -> int:
+        """How much of them the socket took; what it did not take is to be sent before anything else."""
+        return self._connection.send_nowait(chunks)
+
+    async def send(self, chunks: bytes | memoryview) -> None:
+        """All of them. Raises ClientGoneError."""
+        await self._connection.send_framed(chunks)
+
+
+def framed(data: bytes) -> bytes:
+    """A chunk of a chunked body (RFC 9112, 7.1); ``data`` is not empty."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 class Connection:
@@ -374,6 +400,7 @@ class Connection:
             "client": self._client,
             "server": self._server,
             "extensions": {EXTENSION: {}},
+            PIPE: Pipe(self) if head.version == b"1.1" else None,
         }
 
     async def _receive(self) -> Message:
@@ -435,6 +462,31 @@ class Connection:
             self._lose()
             raise ClientGoneError("the client is gone") from error
 
+    def send_nowait(self, chunks: bytes) -> int:
+        """See Pipe."""
+        if self._is_gone or self._protocol.our_state is not h11.SEND_BODY:
+            return 0
+        try:
+            sent = self._socket.sendmsg([memoryview(chunks)])
+        except BlockingIOError:
+            return 0
+        except OSError:
+            self._lose()
+            return 0
+        self._home.counts.bytes_sent += sent
+        return sent
+
+    async def send_framed(self, chunks: bytes | memoryview) -> None:
+        """See Pipe."""
+        if self._is_gone:
+            raise ClientGoneError("the client is gone")
+        assert self._protocol.our_state is h11.SEND_BODY, "the response goes on"
+        try:
+            await self._write([chunks])
+        except OSError as error:
+            self._lose()
+            raise ClientGoneError("the client is gone") from error
+
     def _start_response(self, start: Message, body: bytes | Buffers, more: bool) -> list[bytes]:
         assert self._head is not None
         status: int = start["status"]
@@ -484,7 +536,7 @@ class Connection:
         self._home.counts.bytes_received += len(data)
         self._intake.feed(data)
 
-    async def _write(self, pieces: list[bytes | Buffers]) -> None:
+    async def _write(self, pieces: Sequence[bytes | memoryview | Buffers]) -> None:
         parts: list[bytes | memoryview] = []
         for piece in pieces:
             parts += piece.parts if isinstance(piece, Buffers) else [piece]

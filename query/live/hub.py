@@ -1,8 +1,8 @@
 """The hub: one task that turns what became durable into events, once for each channel that somebody watches.
 
 Nothing is copied per viewer and nothing is kept per row: the ring is read by a cursor, and the same bytes go to all who
-watch the same (query/live/view.py). Turns are paced by the number of viewers, because every one of them wakes each
-viewer: some milliseconds apart for a few, a twentieth of a second for five hundred.
+watch the same (query/live/view.py, query/live/pump.py). Turns are paced by the number of viewers, because each costs a
+system call for every one of them: some milliseconds apart for a few, a twentieth of a second for five hundred.
 """
 
 from collections.abc import Iterable
@@ -15,6 +15,7 @@ import trio
 
 from query.errors import ApiError
 from query.live.events import events_of
+from query.live.pump import pump
 from query.live.view import View, Viewer, Watch
 from query.times import zone_of
 from storage.store import Store
@@ -26,9 +27,6 @@ SLICE_ROWS: Final = 2_048
 PAUSE_S_MIN: Final = 0.005
 PAUSE_S_MAX: Final = 0.1
 PAUSE_S_PER_VIEWER: Final = 0.0001
-
-# Viewers that wake together; devices have their turn before the next ones do.
-WAKE_VIEWERS: Final = 16
 
 # seq, device, tag, event
 Event = tuple[int, str, str, bytes]
@@ -99,11 +97,7 @@ class Hub:
             self._wake = trio.Event()
             self._turn()
             changed, self._changed = self._changed, set()
-            viewers = [viewer for view in changed for viewer in view.viewers]
-            for first in range(0, len(viewers), WAKE_VIEWERS):
-                for viewer in viewers[first : first + WAKE_VIEWERS]:
-                    viewer.wake()
-                await trio.lowlevel.checkpoint()
+            await pump(changed)
             pause_s = PAUSE_S_PER_VIEWER * sum(self._viewers.values())
             await trio.sleep(min(max(pause_s, PAUSE_S_MIN), PAUSE_S_MAX))
 

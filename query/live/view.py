@@ -7,9 +7,12 @@ lagged.
 
 from collections import deque
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import trio
+
+if TYPE_CHECKING:
+    from query.http.connection import Pipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,10 @@ class Viewer:
         next_seq: everything below has been taken.
         scope: of the task that writes to the client.
         is_writing: the client has not taken what was written yet.
+        is_idle: its task waits for ``changed``, and everything that it wrote has been taken.
+        pipe: what may be written through while it is idle (query/live/pump.py); None: only its task writes.
+        rest: the end of what was written through it, which the task is to write before anything else.
+        served_at: when anything was last written to the client.
         changed: set, and replaced, when there is something to do.
     """
 
@@ -93,7 +100,10 @@ class Viewer:
         self.place = view.end
         self.next_seq = next_seq
         self.scope = trio.CancelScope()
-        self.is_writing = False
+        self.is_writing = self.is_idle = False
+        self.served_at = 0.0
+        self.pipe: Pipe | None = None
+        self.rest: bytes | memoryview = b""
         self.changed = trio.Event()
 
     def wake(self) -> None:

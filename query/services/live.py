@@ -5,6 +5,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.types import Receive, Scope, Send
 
 from query.errors import ApiError
+from query.http.connection import PIPE, Pipe
 from query.live import Watch
 from query.live.events import HEARTBEAT, lagged_event
 from query.live.resume import missed
@@ -61,24 +62,34 @@ class LiveReply(Response):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(cancel_when_gone, receive, nursery.cancel_scope)
                 with viewer.scope:
-                    await self._write(viewer, send)
+                    await self._write(viewer, send, scope.get(PIPE))
                 nursery.cancel_scope.cancel()
         finally:
             self._hub.leave(viewer)
 
-    async def _write(self, viewer: Viewer, send: Send) -> None:
+    async def _write(self, viewer: Viewer, send: Send, pipe: Pipe | None) -> None:
         hub = self._hub
+
+        async def settle() -> None:
+            if viewer.rest and pipe is not None:
+                await pipe.send(viewer.rest)
+                viewer.rest = b""
+                viewer.served_at = trio.current_time()
+            viewer.is_writing = False
 
         async def write(data: bytes) -> None:
             viewer.is_writing = True
             await send({"type": "http.response.body", "body": data, "more_body": True})
             viewer.is_writing = False
+            viewer.served_at = trio.current_time()
 
         await write(HEARTBEAT)  # the client sees at once that it is connected
         if self._since is not None:
             data = await missed(self._backend, hub, self._watch, self._user, self._since, viewer.next_seq)
             await write(data or HEARTBEAT)
+        viewer.pipe = pipe
         while not hub.is_closed:
+            await settle()
             changed = viewer.changed
             taken = viewer.take()
             if taken is None:
@@ -88,13 +99,23 @@ class LiveReply(Response):
             if taken:
                 await write(taken)
                 continue
-            with trio.move_on_after(hub.options.heartbeat_s) as silence:
-                await changed.wait()
-            if silence.cancelled_caught:
+            if await self._is_time(viewer, changed):
                 if not self._is_allowed():
                     break
-                await write(HEARTBEAT)
+                if trio.current_time() >= viewer.served_at + hub.options.heartbeat_s:
+                    await write(HEARTBEAT)
+        await settle()
         await send({"type": "http.response.body", "body": b""})
+
+    async def _is_time(self, viewer: Viewer, changed: trio.Event) -> bool:
+        """Wait until there is something to write; False, or True if there may be a silence to be broken before that."""
+        viewer.is_idle = True
+        try:
+            with trio.move_on_at(viewer.served_at + self._hub.options.heartbeat_s) as silence:
+                await changed.wait()
+        finally:
+            viewer.is_idle = False
+        return silence.cancelled_caught
 
     def _is_allowed(self) -> bool:
         """The token may have been taken back meanwhile, or the account disabled."""

@@ -156,6 +156,24 @@ def test_what_comes_while_a_viewer_resumes_is_seen_once(daemon: Daemon) -> None:
         sender.join()
 
 
+def test_a_client_of_http_1_0_has_the_events_without_chunks(daemon: Daemon) -> None:
+    with socket.create_connection(("127.0.0.1", daemon.port("http")), timeout=20) as client:
+        token = daemon.user["api_token"]
+        client.sendall(f"GET /v2/live?channel=1 HTTP/1.0\r\nX-APITOKEN: {token}\r\n\r\n".encode())
+        received = b""
+        while not received.endswith(b"\r\n\r\n:\n\n"):
+            received += client.recv(4_096)
+        assert b"chunked" not in received.lower()
+        for i in range(3):
+            daemon.post("a", json.dumps({"n": i}))
+        received = b""
+        while received.count(b"\n\n") < 3:
+            received += client.recv(4_096)
+        events = received.split(b"\n\n")
+        assert [event.partition(b"\n")[0] for event in events] == [b"event: datapoint"] * 3 + [b""]
+        assert [json.loads(event.partition(b"data: ")[2])["value"]["n"] for event in events[:3]] == [0, 1, 2]
+
+
 def test_wrong_requests_are_refused_by_name(daemon: Daemon) -> None:
     assert refused(daemon, "GET", "/v2/live", X_APITOKEN="no") == (401, "AUTH_REQUIRED")
     assert refused(daemon, "GET", "/v2/live?channel=99") == (404, "NO_CHANNEL")
