@@ -49,7 +49,7 @@ QUERIES: Final = (
 )
 MANY: Final = "range(10000000000)"
 BOMBS: Final = (
-    HeavyQuery("bomb-time", sql=f"SELECT count(*) FROM {MANY} a, {MANY} b WHERE a.range % 7 = b.range % 5"),
+    HeavyQuery("bomb-time", sql="SELECT sum(hash(i) % 7) FROM range(1000000000000) numbers(i)"),
     HeavyQuery("bomb-memory", sql=f"SELECT list(a.range) FROM {MANY} a GROUP BY a.range % 3"),
 )
 

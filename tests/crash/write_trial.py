@@ -52,7 +52,7 @@ class Trial:
             directory / "data",
             THINGSCALE_STORAGE_SEAL_INTERVAL_S=self.chance.choice(SEAL_INTERVALS_S),
             THINGSCALE_STORAGE_SEGMENT_BYTES=str(4 << 20),
-            THINGSCALE_STORAGE_BATCH_BYTES_MAX=str(self.chance.choice([131_072, 1 << 20])),
+            THINGSCALE_STORAGE_BATCH_BYTES_MAX=str(self.chance.choice([1 << 18, 1 << 20])),
         )
         self.writers = [Writer(i, random.Random(seed * 100 + i)) for i in range(WRITERS)]
         self.stopping = threading.Event()

@@ -62,10 +62,6 @@ def test_publish_fails_with_what_the_daemon_says(
     assert json.loads(request.result()) == {"do": "publish", "channel": None, "user": None}
 
 
-def test_publish_fails_where_the_name_of_no_socket_fits(data: Path) -> None:
-    assert refused(1, "publish", "--now", "--data", data / ("d" * 200)) == "AF_UNIX path too long"
-
-
 def test_the_configuration_is_a_table_of_every_setting(data: Path) -> None:
     lines = done("config", "--data", data).splitlines()
     assert lines[0].split() == ["setting", "value", "from", "meaning"]
