@@ -66,26 +66,32 @@ class Newest:
         devices = [-1] if selection.devices is None else [number for _, number in selection.devices]
         if len(tags) * len(devices) > WALKS_MAX:
             return None
-        found = [ring.newest(channel.id, count, tag, device) for tag in tags for device in devices]
-        seqs = found[0] if len(found) == 1 else np.sort(np.concatenate(found))[: -count - 1 : -1].copy()
         columns = self._columns(channel)
-        key = channel.id, selection
+        key, seen = (channel.id, selection), self.seen
+
+        def newest(first: int) -> NDArray[np.int64]:
+            found = [ring.newest(channel.id, count, tag, device, first) for tag in tags for device in devices]
+            return found[0] if len(found) == 1 else np.sort(np.concatenate(found))[: -count - 1 : -1].copy()
+
         kept = self._kept.get(key)
-        deletions = self._store.catalog.deletions
-        if kept is not None and kept.below_seq >= ring.oldest and kept.deletions == deletions:
-            late = seqs[seqs >= kept.below_seq]
+        if kept is not None and kept.below_seq >= ring.oldest and kept.deletions == seen[0]:
+            # Of whom nothing has come for long, the ring is walked only as far back as it was not walked before.
+            late = newest(kept.below_seq)
             missing = count - len(late)
             if 0 < missing <= kept.asked:
                 self._kept.move_to_end(key)
                 table = kept.table.slice(max(0, kept.table.num_rows - missing))
                 if len(late):
-                    tables = [table, self._table(late, selection, columns)]
-                    table = pa.concat_tables(tables, promote_options="default")
+                    tables = [table, self._table(late[::-1].copy(), selection, columns)]
+                    table = pa.concat_tables(tables, promote_options="default").combine_chunks()
+                if count >= kept.asked:
+                    self.keep(channel, selection, seen, count, table)
                 return columns, table
+        seqs = newest(0)
         if len(seqs) < count:
             return None
         table = self._table(seqs[::-1].copy(), selection, columns)
-        self.keep(channel, selection, self.seen, count, table)
+        self.keep(channel, selection, seen, count, table)
         return columns, table
 
     @property

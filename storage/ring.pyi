@@ -38,8 +38,10 @@ class Ring:
     def unpin(self, token: int) -> None: ...
     def delete_tag(self, tag: int, below_seq: int) -> None:
         """Rows of this tag with a smaller seq are no more: whoever looks for rows passes them over."""
-    def newest(self, channel: int, limit: int, tag: int = -1, device: int = -1) -> NDArray[np.int64]:
-        """Seqs of the channel's newest durable rows that are still in the ring, newest first, at most limit."""
+    def newest(
+        self, channel: int, limit: int, tag: int = -1, device: int = -1, first: int = 0
+    ) -> NDArray[np.int64]:
+        """Seqs from `first` on of the channel's newest durable rows that are still in the ring, newest first."""
     def unsealed(self, channel: int, first: int, last: int) -> NDArray[np.int64]:
         """Seqs of the channel's rows in [first, last), ascending, by the back links."""
     def channel_range(self, first: int, last: int) -> NDArray[np.int64]:

@@ -209,13 +209,14 @@ cdef class Ring:
 
     # ---- readers
 
-    def newest(self, uint32_t channel, int64_t limit, int64_t tag=-1, int64_t device=-1):
+    def newest(self, uint32_t channel, int64_t limit, int64_t tag=-1, int64_t device=-1, int64_t first=0):
         """Seqs of the channel's newest durable rows that are still here, newest first, at most limit."""
         cdef int64_t seq = self.heads[channel] if channel < self.heads_size else -1
+        cdef int64_t last = max(self.oldest, first)
         cdef int64_t index
         cdef int64_t[::1] floor = self.tag_floor
         cdef list found = []
-        while seq >= self.oldest and limit > 0:
+        while seq >= last and limit > 0:
             index = seq & self.rows_mask
             if (seq < self.durable and (tag < 0 or self.tag[index] == tag)
                     and (device < 0 or self.device[index] == device) and not is_deleted(floor, self.tag[index], seq)):

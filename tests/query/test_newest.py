@@ -41,3 +41,16 @@ def test_the_newest_are_the_newest_whoever_asks_how_often(tmp_path: Path, seed: 
             assert sorted(table.column("n").to_pylist()) == [each.value["n"] for each in of[-count:]]
     house.close()
     assert answered > 40
+
+
+def test_the_ring_is_walked_back_to_the_first_that_counts(tmp_path: Path) -> None:
+    house = FilledStore(tmp_path / "data", DEVICES, RING_ROWS)
+    for number in range(9):
+        house.append({"n": number}, 1_700_000_000_000_000 + number, DEVICES[number % 3])
+    house.commit()
+    channel, ring = house.channels[0].id, house.store.ring
+    a = house.store.registry.device_by_name(house.user.user_id, "a")
+    assert a is not None
+    assert ring.newest(channel, 9, first=5).tolist() == [8, 7, 6, 5]
+    assert ring.newest(channel, 9, device=a, first=3).tolist() == [6, 3]
+    house.close()
