@@ -4,7 +4,8 @@ h11 is generous where the standard permits it: bare LF, control characters, fold
 is what smuggling is made of, so this module stands before it and h11 is told a canonical form of what passed. Where
 the standard lets a server choose between repairing and refusing, we refuse with 400 and close.
 
-The order of answers: bytes that no head has, request line, version, fields, Host, framing, method, size, expectation.
+The order of answers: bytes that no request line has, request line, version, bytes that no head has, fields, Host,
+framing, method, size, expectation.
 """
 
 import re
@@ -96,18 +97,17 @@ def check_characters(data: bytes | bytearray, begin: int = 0) -> None:
 
 
 def check_beginning(data: bytes, options: HttpOptions) -> None:
-    """Whether bytes from a request boundary on may still become a head; what cannot is refused at once.
+    """Whether bytes from a request boundary on may still begin with a request line; what cannot is refused at once.
 
     Raises:
-        ProtocolError: They cannot, or they are too long already.
+        ProtocolError: They cannot.
     """
     line, ending, _ = data.partition(b"\r\n")
+    check_characters(line + ending)
     if ending or len(line) > options.request_line_bytes_max + 1:
         _parse_request_line(line, options)
     elif TOKEN.match(line) is None:
         raise ProtocolError(400, "a request begins with its method")
-    if len(data) > options.header_bytes_max:
-        raise ProtocolError(431, f"request line and fields exceed {options.header_bytes_max} bytes")
 
 
 def parse_head(data: bytes, options: HttpOptions) -> RequestHead:
@@ -120,9 +120,10 @@ def parse_head(data: bytes, options: HttpOptions) -> RequestHead:
     Raises:
         ProtocolError: It breaks a rule.
     """
-    check_characters(data)
     lines = data.split(b"\r\n")
+    check_characters(lines[0])  # the line by itself: the answer to it may not wait for the fields
     method, target, minor = _parse_request_line(lines[0], options)
+    check_characters(data)
     return _parse_rest(method, target, b"1.0" if minor == b"0" else b"1.1", lines[1:-2], len(data), options)
 
 

@@ -148,14 +148,13 @@ class Intake:
             self._scanned = 0
             return head
         if buffer and buffer != b"\r":
-            check_characters(buffer, max(0, scanned - 1))
             # The request line needs its look when it is new, and when it has no end.
-            if (
-                scanned == 0
-                or buffer.find(b"\r\n", 0, scanned) < 0
-                or len(buffer) > self._options.header_bytes_max
-            ):
+            if scanned == 0 or buffer.find(b"\r\n", 0, scanned) < 0:
                 check_beginning(bytes(buffer), self._options)
+            check_characters(buffer, max(0, scanned - 1))
+            if len(buffer) > self._options.header_bytes_max:
+                limit = self._options.header_bytes_max
+                raise ProtocolError(431, f"request line and fields exceed {limit} bytes")
             if self.is_ended:
                 raise ProtocolError(400, "the connection ended within a request")
         self._scanned = len(buffer)
