@@ -73,6 +73,7 @@ class Newest:
             found = [ring.newest(channel.id, count, tag, device, first) for tag in tags for device in devices]
             return found[0] if len(found) == 1 else np.sort(np.concatenate(found))[: -count - 1 : -1].copy()
 
+        seqs: NDArray[np.int64] | None = None
         kept = self._kept.get(key)
         if kept is not None and kept.below_seq >= ring.oldest and kept.deletions == seen[0]:
             # Of whom nothing has come for long, the ring is walked only as far back as it was not walked before.
@@ -87,7 +88,10 @@ class Newest:
                 if count >= kept.asked:
                     self.keep(channel, selection, seen, count, table)
                 return columns, table
-        seqs = newest(0)
+            if missing <= 0:
+                seqs = late
+        if seqs is None:
+            seqs = newest(0)
         if len(seqs) < count:
             return None
         table = self._table(seqs[::-1].copy(), selection, columns)
