@@ -33,7 +33,7 @@ import numpy as np
 from benchmarks import machine, processes
 from benchmarks.processes import Cores, pinned
 from benchmarks.programs import BUILD, program
-from benchmarks.runs import FAILURES, progress, write_document
+from benchmarks.runs import FAILURES, conclude, progress, write_document
 from benchmarks.servers import DEVICE_PREFIX, Place, Server, open_thingscale
 from benchmarks.tables import Target, number, open_console, ratio, target_table, titled
 from benchmarks.traffic import Latency, LoadFailedError
@@ -284,10 +284,7 @@ def main() -> int:
     everything = {"machine": description, "failure": failure, **document(outcomes)}
     path = write_document(arguments.output, "live", everything)
     print_tables(outcomes)
-    print(", ".join(f"{name} {value}" for name, value in description.items()), path, sep="\n")
-    if failure:
-        print(f"failed: {failure}", file=sys.stderr)
-    return 1 if failure else 0
+    return conclude(description, path, failure)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from typing import Any, Final
 from benchmarks import filled_channel, machine, processes
 from benchmarks.heavy_queries import Asked, HeavyClients
 from benchmarks.programs import BUILD
-from benchmarks.runs import FAILURES, check_stored, progress, write_document
+from benchmarks.runs import FAILURES, check_stored, conclude, progress, write_document
 from benchmarks.servers import Place, Server, provision, serve_thingscale
 from benchmarks.tables import Target, number, open_console, ratio, target_table, titled
 from benchmarks.traffic import LoadResult, Scenario, measure
@@ -217,10 +217,7 @@ def main() -> int:
     everything = {"machine": description, "options": options, "failure": failure, **document(measured)}
     path = write_document(arguments.output, "overload", everything)
     print_tables(measured)
-    print(", ".join(f"{name} {value}" for name, value in description.items()), path, sep="\n")
-    if failure:
-        print(f"failed: {failure}", file=sys.stderr)
-    return 1 if failure else 0
+    return conclude(description, path, failure)
 
 
 if __name__ == "__main__":

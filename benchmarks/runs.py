@@ -47,3 +47,11 @@ def write_document(directory: Path, bench: str, everything: Mapping[str, object]
     path = directory / f"{bench}-{time.strftime('%Y%m%d-%H%M%S')}.json"
     path.write_bytes(msgspec.json.format(msgspec.json.encode(everything), indent=1) + b"\n")
     return path
+
+
+def conclude(description: Mapping[str, object], path: Path, failure: str) -> int:
+    """Say where it was measured, where the document is and what failed; the exit code."""
+    print(", ".join(f"{name} {value}" for name, value in description.items()), path, sep="\n")
+    if failure:
+        print(f"failed: {failure}", file=sys.stderr)
+    return 1 if failure else 0
