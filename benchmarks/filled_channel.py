@@ -11,7 +11,7 @@ import random
 import time
 from pathlib import Path
 
-from storage.catalog import Cursor
+from storage.catalog_change import Cursor
 from storage.kinds import PayloadKind
 from storage.registry import User
 from storage.store import Store

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from storage.catalog import Catalog, Change, remove_files
+from storage.catalog import Catalog, remove_files
+from storage.catalog_change import Change
 from storage.cover import DeletedTag, PublishedFile
 from storage.disk import Disk, full_disk_errors
 from storage.hot import DamagedFileError, finish_file

@@ -21,7 +21,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from storage.block import Block
-from storage.catalog import Catalog, Change, Published, remove_files
+from storage.catalog import Catalog, remove_files
+from storage.catalog_change import Change, Published
 from storage.cells import Names, slice_rows, without_deleted
 from storage.cover import (
     DAY_US,

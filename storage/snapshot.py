@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from storage.block import Block
-from storage.catalog import Catalog
+from storage.catalog_view import CatalogView
 from storage.cover import Files, HotSegment, PublishedFile
 from storage.ring import Ring
 from storage.wide import PhysicalColumn
@@ -31,7 +31,7 @@ class Snapshot:
 
     def __init__(
         self,
-        catalog: Catalog,
+        catalog: CatalogView,
         ring: Ring,
         channel: int,
         columns: tuple[PhysicalColumn, ...],

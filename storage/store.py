@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from storage import deletions
 from storage.block import Block
-from storage.catalog import Catalog, Change, Cursor, remove_files
+from storage.catalog import Catalog, remove_files
+from storage.catalog_change import Change, Cursor
 from storage.cover import TIME_MAX_US, TIME_MIN_US, DeletedTag, Files, PublishedFile
 from storage.disk import Disk, DiskFullError, RealDisk, full_disk_errors
 from storage.erase import Eraser

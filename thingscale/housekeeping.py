@@ -18,7 +18,7 @@ from typing import Any, Final
 import trio
 
 from storage.caps import Excess, over_cap
-from storage.catalog import Cursor
+from storage.catalog_change import Cursor
 from storage.commit import GroupCommit
 from storage.cover import day_name
 from storage.disk import DiskFullError

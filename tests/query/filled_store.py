@@ -26,7 +26,7 @@ from query.live import Hub, LiveOptions
 from query.newest import Newest
 from query.ports import Backend, PrometheusOptions, QueryCounts, WriteLimits
 from query.sql.workers import SqlOptions, SqlWorkers
-from storage.catalog import Cursor
+from storage.catalog_change import Cursor
 from storage.cover import DAY_US
 from storage.journal import FULL, Limits
 from storage.kinds import PayloadKind

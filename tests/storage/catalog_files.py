@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from storage.catalog import Catalog, Cursor, Published
+from storage.catalog import Catalog
+from storage.catalog_change import Cursor, Published
 from storage.cover import (
     DAY_US,
     TEMPORARY,

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from storage.block import Block
-from storage.catalog import Catalog, Change, Cursor
+from storage.catalog import Catalog
+from storage.catalog_change import Change, Cursor
 from storage.cover import PublishedFile
 from storage.disk import Disk, RealDisk
 from storage.hot import hot_path, write_hot

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import pyarrow.parquet as pq
 
-from storage.catalog import Cursor
+from storage.catalog_change import Cursor
 from storage.commit import GroupCommit
 from storage.cover import DAY_US, TIME_MAX_US, TIME_MIN_US
 from storage.disk import DiskFullError

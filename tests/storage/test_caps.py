@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from storage.caps import FRESH_BYTES, Excess, over_cap, used_bytes
-from storage.catalog import Catalog, Change
+from storage.catalog import Catalog
+from storage.catalog_change import Change
 from storage.cover import DAY_US
 from storage.store import Store
 from tests.storage.catalog_files import Stretch, again, everything, paths, publish, seal, standing

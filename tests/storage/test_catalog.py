@@ -6,12 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from storage.catalog import (
-    Catalog,
-    Change,
-    Cursor,
-    remove_files,
-)
+from storage.catalog import Catalog, remove_files
+from storage.catalog_change import Change, Cursor
 from storage.cover import (
     DAY_US,
     TIME_MAX_US,

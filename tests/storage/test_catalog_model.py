@@ -10,7 +10,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from storage.catalog import Catalog, Change, ChannelStatistics, Cursor, Published, remove_files
+from storage.catalog import Catalog, remove_files
+from storage.catalog_change import Change, Cursor, Published
+from storage.catalog_view import ChannelStatistics
 from storage.cover import DAY_US, TEMPORARY, Files, HotFile, HotSegment, PublishedFile
 from storage.disk import RealDisk
 from tests.storage.catalog_files import (

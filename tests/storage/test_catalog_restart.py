@@ -6,12 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from storage.catalog import (
-    Catalog,
-    CatalogFormatError,
-    ChannelStatistics,
-    Cursor,
-)
+from storage.catalog import Catalog, CatalogFormatError
+from storage.catalog_change import Cursor
+from storage.catalog_view import ChannelStatistics
 from storage.cover import (
     DAY_US,
     Files,

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storage.catalog import Change, Cursor
+from storage.catalog_change import Change, Cursor
 from storage.cover import DAY_US
 from storage.snapshot import Snapshot
 from tests.storage.rows import NOON_US, Row

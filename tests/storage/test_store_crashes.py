@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.catalog import Cursor
+from storage.catalog_change import Cursor
 from storage.commit import CommitFailedError
 from tests.storage.rows import Row
 from tests.storage.store_disk import StoreDisk

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.catalog import Change, Cursor
+from storage.catalog_change import Change, Cursor
 from storage.commit import CommitFailedError
 from storage.disk import DiskFullError
 from tests.storage.rows import Row
