@@ -1,10 +1,12 @@
 """The Channel service (contract 3.2)."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
 from query.errors import ApiError
+from query.lists import reply_rows
 from query.models import channel as about
 from query.ports import Backend
 from query.requests import (
@@ -38,18 +40,16 @@ def shown(store: Store, channel: Channel, user: User) -> about.ChannelShown:
     }
 
 
-def tags_shown(store: Store, channel: Channel, user: User) -> list[about.ChannelShown]:
+def tags_shown(store: Store, channel: Channel, user: User) -> Iterator[about.ChannelShown]:
     """One row per tag: those that readings brought and those that were made."""
     named = store.registry.tag_names(channel.id)
     ids = {tag.name: tag.id for tag in store.schema.tags_of(channel.id)}
-    rows: list[about.ChannelShown] = []
     for tag in sorted({*named, *ids}):
         last = last_update(store, channel, user, ids[tag]) if tag in ids else None
         if last is None and tag not in named:
             continue  # met by a reading that is not durable yet
         name = named.get(tag, channel.channel_name)
-        rows.append({"channel": channel.number, "tag": tag, "channel_name": name, "last_update": last})
-    return rows
+        yield {"channel": channel.number, "tag": tag, "channel_name": name, "last_update": last}
 
 
 def tag_of(request: Request) -> str | None:
@@ -78,9 +78,10 @@ def routes(backend: Backend) -> APIRouter:
     router = APIRouter(tags=["Channel"])
     store, registry = backend.store, backend.store.registry
 
-    def rows(request: Request, channel: Channel, user: User) -> list[about.ChannelShown]:
-        tags = tags_shown(store, channel, user) if is_true(request.headers.get("x-withtag")) else []
-        return [shown(store, channel, user), *tags]
+    def rows(request: Request, channel: Channel, user: User) -> Iterator[about.ChannelShown]:
+        yield shown(store, channel, user)
+        if is_true(request.headers.get("x-withtag")):
+            yield from tags_shown(store, channel, user)
 
     def has_tag(channel: Channel, tag: str) -> bool:
         return tag in registry.tag_names(channel.id) or store.has_entries(channel, tag)
@@ -96,12 +97,12 @@ def routes(backend: Backend) -> APIRouter:
     async def list_channels(request: Request) -> Response:
         user = user_of(request, backend)
         channels = registry.channels(user.user_id)
-        return reply([row for channel in channels for row in rows(request, channel, user)])
+        return await reply_rows(row for channel in channels for row in rows(request, channel, user))
 
     @router.get("/v2/channel/{number}", **about.GET)
     async def get_channel(request: Request, number: str) -> Response:
         user = user_of(request, backend)
-        return reply(rows(request, channel_of(backend, user, number), user))
+        return await reply_rows(rows(request, channel_of(backend, user, number), user))
 
     @router.post("/v2/channel/{number}", **about.ADD)
     async def add_channel(request: Request, number: str) -> Response:

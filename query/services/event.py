@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from query.errors import ApiError
+from query.lists import reply_rows
 from query.models import event as about
 from query.ports import Backend
 from query.requests import boolean, change, mapped_channel, object_of, reply, user_of
@@ -65,7 +66,7 @@ def routes(backend: Backend) -> APIRouter:
     @router.get("/v2/event", **about.LIST)
     async def list_events(request: Request) -> Response:
         user = user_of(request, backend)
-        return reply([shown(event) for event in registry.events(user.user_id)])
+        return await reply_rows(shown(event) for event in registry.events(user.user_id))
 
     @router.get("/v2/event/{event_id}", **about.GET)
     async def get_event(request: Request, event_id: str) -> Response:

@@ -3,6 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from query.errors import ApiError
+from query.lists import reply_rows
 from query.models import session as about
 from query.ports import Backend, LiveSession
 from query.requests import reply, user_of
@@ -30,7 +31,7 @@ def routes(backend: Backend) -> APIRouter:
         user = user_of(request, backend)
         live = backend.sessions.live(user.user_id)
         live.sort(key=lambda session: (session.connected_at_us, session.client_id))
-        return reply([shown(session, user) for session in live])
+        return await reply_rows(shown(session, user) for session in live)
 
     @router.delete("/v2/session/{client_id:path}", **about.KICK)
     async def kick_session(request: Request, client_id: str) -> Response:

@@ -4,6 +4,10 @@
 them.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Self
+
 from storage.registry.audit import Audit, AuditRow
 from storage.registry.channels import CHANNEL_NUMBER_MAX, STREAM_TEXTS, Channel, StreamDescription
 from storage.registry.devices import DEVICE_SORTS, DEVICE_TEXTS, Device, DeviceFilter
@@ -39,3 +43,12 @@ __all__ = [
 
 class Registry(Events, Tokens, Audit):
     """One connection to registry.sqlite3, with everything that is in it. Used by one thread at a time."""
+
+    @contextmanager
+    def beside(self) -> Iterator[Self]:
+        """Another connection, for one thread that looks through much: it sees what is committed now. Any thread."""
+        other = type(self)(self._path, self.limits, may_upgrade=False)
+        try:
+            yield other
+        finally:
+            other.close()
