@@ -5,7 +5,7 @@ Regular expressions are RE2, as in Prometheus: they match whole values, in linea
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -43,7 +43,7 @@ def metric_name(stream: str) -> str:
 
 
 def streams_of(
-    channel: Channel, columns: Iterable[PhysicalColumn], described: dict[str, StreamDescription]
+    channel: Channel, columns: Iterable[PhysicalColumn], described: Mapping[str, StreamDescription]
 ) -> list[Stream]:
     """A channel's numeric streams by name; numbers and great integers of a stream are one series."""
     found: dict[str, list[PhysicalColumn]] = {}

@@ -4,6 +4,7 @@ Ids of channels are never used again: they stand in the log and in files. What i
 ``deleted_at_us``, so that its id still has a name; the same channel number gets a new id (its old data is gone).
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from storage.registry.fields import (
     check_texts,
     is_text,
 )
+from storage.registry.remembered import remembered
 from storage.registry.users import Users
 
 CHANNEL_NUMBER_MAX: Final = 2**31 - 1
@@ -45,6 +47,7 @@ class StreamDescription:
 class Channels(Users):
     """The registry's channels."""
 
+    @remembered
     def channel(self, user_id: str, number: int) -> Channel | None:
         row = self._database.execute(
             "SELECT id, user_id, number, channel_name FROM channel"
@@ -167,7 +170,8 @@ class Channels(Users):
 
     # ---- what people say of streams
 
-    def stream_descriptions(self, channel: int) -> dict[str, StreamDescription]:
+    @remembered
+    def stream_descriptions(self, channel: int) -> Mapping[str, StreamDescription]:
         """By the stream's name, for the channel's streams that somebody has described."""
         rows = self._database.execute(
             "SELECT stream, label, unit, description FROM stream_description WHERE channel = ? ORDER BY stream",

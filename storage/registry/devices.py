@@ -19,6 +19,7 @@ from storage.registry.fields import (
     check_texts,
     is_text,
 )
+from storage.registry.remembered import remembered
 
 DEVICE_TEXTS: Final = ("description", "device_type", "location", "manufacturer")
 
@@ -104,6 +105,7 @@ class Devices(Channels):
         found: list[list[Any]] = [[*row[:4], bool(row[4]), *row[5:]] for row in rows]
         return [Device(*fields) for fields in found]
 
+    @remembered
     def device(self, user_id: str, device_id: str) -> Device | None:
         if not is_text(device_id):
             return None
@@ -171,6 +173,7 @@ class Devices(Channels):
             raise UnknownError(f"there is no device with the id {device}")
         return str(name)
 
+    @remembered
     def device_by_name(self, user_id: str, device_id: str) -> int | None:
         """The registry id that this device_id has or had; what a deleted device sent is still there."""
         if not is_text(device_id):

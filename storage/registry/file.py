@@ -1,6 +1,7 @@
 """The registry's file: one SQLite connection, its transactions, and who changes what.
 
-SQLite in WAL mode, every commit synced. Reads are inline (about 4 µs). Three numbers tell others when to look again:
+SQLite in WAL mode, every commit synced. Reads are inline, and the commonest are remembered until something changes
+(storage/registry/remembered.py). Three numbers tell others when to look again:
 ``version`` changes with every change that can alter an existing route or token, ``users_version`` with those of users
 (tokens, quotas, enabled or not, gone), ``events_version`` with those of events; made here or, after ``poll``, by
 another process. Adding a device that nobody knew changes nothing for anybody, so auto provisioning leaves them alone.
@@ -15,14 +16,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from storage.disk import sqlite_disk_errors
 from storage.registry.fields import RegistryBusyError, RegistryFormatError, RegistryOutdatedError
+from storage.registry.remembered import Remembered
 from storage.registry.tables import FORMAT, upgrade
-
-if TYPE_CHECKING:
-    from storage.registry.users import User
 
 BUSY_MS: Final = 5_000  # how long a write waits for the other process's
 
@@ -50,6 +49,7 @@ class RegistryFile:
     Attributes:
         limits: as given.
         version, users_version, events_version: see the module.
+        remembered: answers that are still true.
 
     Raises:
         RegistryOutdatedError: an older format, and it may not be upgraded.
@@ -58,6 +58,7 @@ class RegistryFile:
 
     def __init__(self, path: Path, limits: RegistryLimits | None = None, *, may_upgrade: bool = True) -> None:
         self.limits = limits or RegistryLimits()
+        self.remembered = Remembered()
         self._path = path
         path.touch(0o600)
         self._database = sqlite3.connect(
@@ -80,7 +81,6 @@ class RegistryFile:
         self._depth = 0
         self._author: tuple[str, int] | None = None
         self._now_us = 0
-        self._users_by_token: dict[str, dict[str, User]] = {"api_token": {}, "device_token": {}}
         self._counts: dict[tuple[str, str], int] = {}  # (table, user) -> rows that are not deleted
         self.version = self.users_version = self.events_version = 0
         found = self._value("PRAGMA user_version")
@@ -106,6 +106,11 @@ class RegistryFile:
         return None if row is None else row[0]
 
     # ---- transactions
+
+    @property
+    def is_changing(self) -> bool:
+        """Whether a transaction has begun and has not ended."""
+        return self._depth > 0
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -138,6 +143,7 @@ class RegistryFile:
             except BaseException:
                 self._undo()
                 raise
+            self.remembered.forget()
 
     def _begin(self) -> None:
         try:
@@ -152,6 +158,7 @@ class RegistryFile:
         if self._database.in_transaction:  # SQLite rolls back by itself when the disk is full
             self._database.execute("ROLLBACK")
         self._counts.clear()
+        self.remembered.forget()
         # The next change gets the number of the one that was undone; nobody may take it for known.
         self._see(*self._versions_before)
 
@@ -163,8 +170,6 @@ class RegistryFile:
 
     def _see(self, version: int, users: int, events: int) -> None:
         self.version, self.users_version, self.events_version = version, users, events
-        for known in self._users_by_token.values():
-            known.clear()
 
     def _changed(self, *, users: bool = False) -> None:
         """An existing route or token may be different now."""
@@ -183,6 +188,7 @@ class RegistryFile:
             return False
         self._data_version = data_version
         self._counts.clear()
+        self.remembered.forget()
         versions = self._versions()
         is_moved = versions[0] != self.version
         if is_moved or versions != (self.version, self.users_version, self.events_version):

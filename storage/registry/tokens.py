@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from storage.registry.fields import FieldError, LimitError, UnknownError, check_texts, is_text
+from storage.registry.remembered import remembered
 from storage.registry.users import USER_COLUMNS, User, Users, new_token, user_from
 
 WHICH: Final = ("api_token", "device_token")
@@ -45,23 +46,16 @@ class Tokens(Users):
 
     # ---- of users
 
+    @remembered
     def user_by_api_token(self, token: str) -> User | None:
         return self._user_by_token("api_token", token)
 
+    @remembered
     def user_by_device_token(self, token: str) -> User | None:
         return self._user_by_token("device_token", token)
 
     def _user_by_token(self, which: str, token: str) -> User | None:
         """Also of a token that was replaced and still works; also a user who is not enabled."""
-        known = self._users_by_token[which]
-        if token not in known:
-            user = self._find_by_token(which, token)
-            if user is None:
-                return None
-            known[token] = user
-        return known[token]
-
-    def _find_by_token(self, which: str, token: str) -> User | None:
         if not is_text(token):
             return None
         row = self._database.execute(
@@ -128,8 +122,7 @@ class Tokens(Users):
         self._now_us = at_us
         if self._value("SELECT 1 FROM previous_token WHERE ends_at_us <= ? LIMIT 1", at_us) is None:
             return False
-        for known in self._users_by_token.values():
-            known.clear()
+        self.remembered.forget()
         with self.transaction():
             self._database.execute("DELETE FROM previous_token WHERE ends_at_us <= ?", (at_us,))
             self._changed(users=True)
