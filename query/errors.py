@@ -68,7 +68,7 @@ MEANINGS = {
         "`limits.http_body_bytes_max` bytes of values"
     ),
     "BULK_REFUSED": "a table that was to be done whole cannot be",
-    "CHANNEL_INUSE": "the channel, or the tag, exists already",
+    "CHANNEL_INUSE": "the channel, or the tag, exists already, or the channel is archived",
     "CONTENT_TOO_LARGE": "the body is larger than `limits.http_body_bytes_max`",
     "DEVICE_ID_INVALID": "the device id is not printable, or too long, or cannot be part of a topic",
     "DEVICE_ID_ZERO": "the device id is empty or `0`",
@@ -95,7 +95,9 @@ MEANINGS = {
     "NOT_FOUND": "there is no such path",
     "NOT_IMPLEMENTED": "a method, or a transfer coding, that nobody knows here",
     "NOT_READY": "the daemon is starting or stopping",
-    "NO_CHANNEL": "there is no such channel, or it has no such tag, or this cannot be a channel's number",
+    "NO_CHANNEL": (
+        "there is no such channel, or it has no such tag, or it is archived, or this cannot be a channel's number"
+    ),
     "NO_DEVICE": "there is no such device",
     "NO_EVENT": "there is no such event",
     "NO_SESSION": "no such client is connected",

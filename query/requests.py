@@ -175,12 +175,14 @@ def mapped_channel(backend: Backend, user: User, value: Any) -> int | None:
     return channel.id
 
 
-def channel_of(backend: Backend, user: User, number: str) -> Channel:
+def channel_of(backend: Backend, user: User, number: str, *, with_archived: bool = False) -> Channel:
     """Raises ApiError: NO_CHANNEL."""
     known = number_of_channel(number)
-    channel = None if known is None else backend.store.registry.channel(user.user_id, known)
+    channel = None if known is None else backend.store.registry.stored_channel(user.user_id, known)
     if channel is None:
         raise ApiError("NO_CHANNEL", f"there is no channel {number}")
+    if channel.archived_at_us is not None and not with_archived:
+        raise ApiError("NO_CHANNEL", f"channel {number} is archived")
     return channel
 
 

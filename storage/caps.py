@@ -50,13 +50,15 @@ def fresh_rows(store: Store, channel: int) -> int:
 
 
 def _sealed_bytes(store: Store, user_id: str) -> int:
-    channels = store.registry.channels(user_id)
+    channels = store.registry.stored_channels(user_id)
     statistics = [store.catalog.channel_statistics(channel.id) for channel in channels]
     return sum(each.bytes for each in statistics if each is not None)
 
 
 def _fresh_bytes(store: Store, user_id: str) -> int:
-    return FRESH_BYTES * sum(fresh_rows(store, channel.id) for channel in store.registry.channels(user_id))
+    return FRESH_BYTES * sum(
+        fresh_rows(store, channel.id) for channel in store.registry.stored_channels(user_id)
+    )
 
 
 class Excess:
@@ -67,7 +69,7 @@ class Excess:
         self._user_id = user_id
         self._allowed = _sealed_bytes(store, user_id) - excess_bytes
         self._queue: list[tuple[int, int, int]] = []
-        for channel in store.registry.channels(user_id):
+        for channel in store.registry.stored_channels(user_id):
             self._push(channel.id)
 
     def _push(self, channel: int) -> Piece | None:

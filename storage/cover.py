@@ -130,6 +130,11 @@ def day_name(day: int) -> str:
     return (EPOCH + datetime.timedelta(days=day)).isoformat()
 
 
+def channel_directory(user_id: str, number: int) -> str:
+    """Where a channel's days are, below the published files."""
+    return f"user={user_id}/channel={number}"
+
+
 def published_path(root: Path, directory: str, day: int, first_seq: int, revision: int = 0) -> Path:
     """The name of a published file; directory is the channel's (``user=U000001/channel=1``).
 

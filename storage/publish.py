@@ -31,6 +31,7 @@ from storage.cover import (
     TIME_MIN_US,
     HotSegment,
     PublishedFile,
+    channel_directory,
     day_name,
     published_path,
 )
@@ -94,7 +95,7 @@ class Publisher:
         if not segments:
             return Change()
         owner = self._names.channel_by_id(channel)
-        directory = f"user={owner.user_id}/channel={owner.number}"
+        directory = channel_directory(owner.user_id, owner.number)
         sealed = self._catalog.column_count
         columns = physical_columns(
             column for column in self._schema.columns_of(channel) if column.id < sealed

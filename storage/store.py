@@ -249,9 +249,9 @@ class Store:
         return None if statistics is None else statistics.last_us
 
     def channels_of(self, user_id: str | None, number: int | None) -> list[Channel]:
-        """The channels of a user (or of all), with this number (or all numbers)."""
+        """The channels of a user (or of all), with this number (or all numbers); also archived ones."""
         users = [user.user_id for user in self.registry.users() if user_id in (None, user.user_id)]
-        channels = [channel for user in users for channel in self.registry.channels(user)]
+        channels = [channel for user in users for channel in self.registry.stored_channels(user)]
         return [channel for channel in channels if number in (None, channel.number)]
 
     def publish_all(self, user_id: str | None, number: int | None) -> int:

@@ -1,7 +1,7 @@
 """Housekeeping: what goes on beside the traffic, one thing at a time, its heavy half in a worker thread.
 
     seal      when the ring is half full, its oldest row has waited long enough, or the disk is full
-    publish   days that have closed, channels that have gathered a file's worth, or when somebody asks
+    publish   days that have closed, channels that have gathered a file's worth or were archived, or when somebody asks
     drop      the data of deleted channels, and the oldest data of users who have reached their cap
     erase     the entries of deleted tags, out of published files
     spare     the next log segment, before it is needed
@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import trio
 
+from storage.archive import unfinished
 from storage.caps import Excess, over_cap
 from storage.catalog_change import Cursor
 from storage.commit import GroupCommit
@@ -69,6 +70,7 @@ class Housekeeping:
         self._storage_bytes_max = int(config["limits.storage_bytes_per_user_max"])
         self._worker = trio.Lock()  # one worker thread at a time
         self._pressure = trio.Event()
+        self._archived = trio.Event()  # rows of an archived channel wait
         self._sealed_s = now()[0]
         self._damaged: set[tuple[int, int]] = set()  # (channel, day)
         self.seals = self.publications = self.disk_full = self.cap_rows = 0
@@ -131,12 +133,16 @@ class Housekeeping:
 
     async def _run_publications(self) -> None:
         while True:
-            await trio.sleep(PUBLISH_S)
+            with trio.move_on_after(PUBLISH_S):
+                await self._archived.wait()
+            self._archived = trio.Event()
             try:
-                if self._store.publisher.due(now()[1], self._grace_us):
+                archived = unfinished(self._store)
+                if archived or self._store.publisher.due(now()[1], self._grace_us):
                     async with self._worker:
                         await self._seal()  # what is still in the ring belongs into the same file
                     due = self._store.publisher.due(now()[1], self._grace_us)
+                    due += self._store.publisher.waiting(archived)
                     await self._publish([key for key in due if key not in self._damaged])
                 await self._erase()
                 await self._keep_caps()
@@ -207,8 +213,13 @@ class Housekeeping:
     async def _run_watch(self) -> None:
         store = self._store
         is_rush = False
+        version = -1
         while True:
             store.registry.poll()
+            if store.registry.version != version:
+                version = store.registry.version
+                if unfinished(store):
+                    self._archived.set()
             store.end_tokens(now()[1])
             self._on_registry_change()
             store.remove_files()

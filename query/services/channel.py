@@ -1,7 +1,7 @@
 """The Channel service (contract 3.2)."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 
@@ -21,8 +21,12 @@ from query.requests import (
     user_of,
 )
 from query.times import format_time, zone_of
+from storage.archive import waiting_rows
+from storage.cover import channel_directory
 from storage.registry import Channel, ChannelLimitError, FieldError, InUseError, User
 from storage.store import Store
+
+STATES: Final = ("active", "archived")
 
 
 def last_update(store: Store, channel: Channel, user: User, tag: int = -1) -> str | None:
@@ -37,6 +41,17 @@ def shown(store: Store, channel: Channel, user: User) -> about.ChannelShown:
         "tag": None,
         "channel_name": channel.channel_name,
         "last_update": last_update(store, channel, user),
+    }
+
+
+def archived_shown(store: Store, channel: Channel, user: User) -> about.ArchivedChannel:
+    """The row of an archived channel: also where its files are, and how many rows are not in them yet."""
+    assert channel.archived_at_us is not None
+    return {
+        **shown(store, channel, user),
+        "archived_at": format_time(channel.archived_at_us, zone_of(user.locale)),
+        "directory": f"data/{channel_directory(user.user_id, channel.number)}",
+        "waiting_rows": waiting_rows(store, channel.id),
     }
 
 
@@ -74,6 +89,22 @@ def name_of(body: dict[str, Any]) -> str | None:
     return name
 
 
+def is_archived_asked(request: Request) -> bool:
+    """``state``. Raises ApiError: BAD_PARAMETER."""
+    state = only_parameters(request, ["state"]).get("state", "active")
+    if state not in STATES:
+        raise ApiError("BAD_PARAMETER", f"state: expected {' or '.join(STATES)}, not {state!r}")
+    return state == "archived"
+
+
+def is_restoring(body: dict[str, Any]) -> bool:
+    """Whether an archived channel is to be active again. Raises ApiError: BAD_JSON_FORMAT."""
+    state = body.get("state")
+    if state not in (None, "active"):
+        raise ApiError("BAD_JSON_FORMAT", "state: expected active; DELETE with data=keep archives a channel")
+    return state is not None
+
+
 def routes(backend: Backend) -> APIRouter:
     router = APIRouter(tags=["Channel"])
     store, registry = backend.store, backend.store.registry
@@ -96,12 +127,21 @@ def routes(backend: Backend) -> APIRouter:
     @router.get("/v2/channel", **about.LIST)
     async def list_channels(request: Request) -> Response:
         user = user_of(request, backend)
+        if is_archived_asked(request):
+            stored = registry.stored_channels(user.user_id)
+            archived = (each for each in stored if each.archived_at_us is not None)
+            return await reply_rows(archived_shown(store, each, user) for each in archived)
         channels = registry.channels(user.user_id)
         return await reply_rows(row for channel in channels for row in rows(request, channel, user))
 
     @router.get("/v2/channel/{number}", **about.GET)
     async def get_channel(request: Request, number: str) -> Response:
         user = user_of(request, backend)
+        if is_archived_asked(request):
+            channel = channel_of(backend, user, number, with_archived=True)
+            if channel.archived_at_us is None:
+                raise ApiError("NO_CHANNEL", f"channel {number} is not archived")
+            return reply([archived_shown(store, channel, user)])
         return await reply_rows(rows(request, channel_of(backend, user, number), user))
 
     @router.post("/v2/channel/{number}", **about.ADD)
@@ -141,12 +181,15 @@ def routes(backend: Backend) -> APIRouter:
     @router.put("/v2/channel/{number}", **about.UPDATE)
     async def update_channel(request: Request, number: str) -> Response:
         user = user_of(request, backend)
-        tag, name = tag_of(request), name_of(await object_of(request, required=True))
-        channel = channel_of(backend, user, number)
+        body = await object_of(request, required=True)
+        tag, name = tag_of(request), name_of(body)
+        channel = channel_of(backend, user, number, with_archived=is_restoring(body))
         if tag is not None and not has_tag(channel, tag):
             raise ApiError("NO_CHANNEL", f"channel {channel.number} has no tag {tag}")
         try:
             with change(backend, user.user_id):
+                if channel.archived_at_us is not None:
+                    registry.restore_channel(channel.id)
                 if name is not None and tag is not None:
                     registry.put_tag_name(channel.id, tag, name)
                 elif name is not None:
@@ -160,16 +203,24 @@ def routes(backend: Backend) -> APIRouter:
     @router.delete("/v2/channel/{number}", **about.DELETE)
     async def delete_channel(request: Request, number: str) -> Response:
         user = user_of(request, backend)
-        only_parameters(request, ())  # data=keep, as admins have it, is not to delete everything
-        tag, channel = tag_of(request), channel_of(backend, user, number)
+        tag, data = tag_of(request), only_parameters(request, ["data"]).get("data")
+        if data not in (None, "keep", "delete"):
+            raise ApiError("BAD_PARAMETER", f"data: expected keep or delete, not {data!r}")
+        if tag is not None and data == "keep":
+            raise ApiError("BAD_PARAMETER", "data: a tag is deleted with its entries, or not at all")
+        # For who knows nothing of archives an archived channel is not there.
+        is_for_good = data == "delete" and tag is None
+        channel = channel_of(backend, user, number, with_archived=is_for_good)
         if tag is not None and not has_tag(channel, tag):
             raise ApiError("NO_CHANNEL", f"channel {channel.number} has no tag {tag}")
         with change(backend, user.user_id):
-            if tag is None:
-                registry.delete_channel(channel.id, backend.now()[1])
-            else:
+            if tag is not None:
                 registry.delete_tag_name(channel.id, tag)
                 store.delete_tag(channel, tag)
+            elif data == "keep":
+                registry.archive_channel(channel.id, backend.now()[1])
+            else:
+                registry.delete_channel(channel.id, backend.now()[1])
         return reply({})
 
     return router

@@ -21,7 +21,7 @@ def storage_of(backend: Backend, user: User) -> about.Storage:
     """The four figures of contract 1.2; without a quota the disk is the cap."""
     store = backend.store
     count = size = 0
-    for channel in store.registry.channels(user.user_id):
+    for channel in store.registry.stored_channels(user.user_id):
         sealed = store.catalog.channel_statistics(channel.id)
         fresh = fresh_rows(store, channel.id)
         count += fresh + (sealed.rows if sealed else 0)

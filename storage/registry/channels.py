@@ -2,6 +2,9 @@
 
 Ids of channels are never used again: they stand in the log and in files. What is deleted keeps its row with
 ``deleted_at_us``, so that its id still has a name; the same channel number gets a new id (its old data is gone).
+
+An archived channel (``archived_at_us``) keeps its id, its number and its data, and is for everybody but the storage as
+if it were not there: no device is mapped to it, no event watches it. It can be restored, or deleted like any other.
 """
 
 from collections.abc import Mapping
@@ -33,6 +36,10 @@ class Channel:
     user_id: str
     number: int
     channel_name: str
+    archived_at_us: int | None = None
+
+
+CHANNEL_COLUMNS: Final = "id, user_id, number, channel_name, archived_at_us"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,25 +56,39 @@ class Channels(Users):
 
     @remembered
     def channel(self, user_id: str, number: int) -> Channel | None:
+        channel = self.stored_channel(user_id, number)
+        return None if channel is None or channel.archived_at_us is not None else channel
+
+    def stored_channel(self, user_id: str, number: int) -> Channel | None:
+        """Also an archived one."""
         row = self._database.execute(
-            "SELECT id, user_id, number, channel_name FROM channel"
-            " WHERE user_id = ? AND number = ? AND deleted_at_us IS NULL",
+            f"SELECT {CHANNEL_COLUMNS} FROM channel WHERE user_id = ? AND number = ? AND deleted_at_us IS NULL",
             (user_id, number),
         ).fetchone()
         return None if row is None else Channel(*row)
 
     def channels(self, user_id: str) -> list[Channel]:
+        return [channel for channel in self.stored_channels(user_id) if channel.archived_at_us is None]
+
+    def stored_channels(self, user_id: str) -> list[Channel]:
+        """Also the archived ones."""
         rows = self._database.execute(
-            "SELECT id, user_id, number, channel_name FROM channel"
-            " WHERE user_id = ? AND deleted_at_us IS NULL ORDER BY number",
+            f"SELECT {CHANNEL_COLUMNS} FROM channel WHERE user_id = ? AND deleted_at_us IS NULL ORDER BY number",
             (user_id,),
         )
         return [Channel(*row) for row in rows]
 
+    def archived_channels(self) -> list[int]:
+        """Ids of all users' channels that are archived."""
+        rows = self._database.execute(
+            "SELECT id FROM channel WHERE archived_at_us IS NOT NULL AND deleted_at_us IS NULL"
+        )
+        return [row[0] for row in rows]
+
     def channel_by_id(self, channel: int) -> Channel:
         """Also of a deleted one: its id still stands in files. Raises UnknownError."""
         row = self._database.execute(
-            "SELECT id, user_id, number, channel_name FROM channel WHERE id = ?", (channel,)
+            f"SELECT {CHANNEL_COLUMNS} FROM channel WHERE id = ?", (channel,)
         ).fetchone()
         if row is None:
             raise UnknownError(f"there is no channel with the id {channel}")
@@ -86,8 +107,10 @@ class Channels(Users):
         if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= CHANNEL_NUMBER_MAX:
             raise FieldError(f"channel: {number} is not in 0 .. {CHANNEL_NUMBER_MAX}")
         with self.transaction():
-            if self.channel(user_id, number) is not None:
-                raise InUseError(f"channel {number} exists")
+            known = self.stored_channel(user_id, number)
+            if known is not None:
+                how = "exists" if known.archived_at_us is None else "is archived, and keeps its number"
+                raise InUseError(f"channel {number} {how}")
             self._check_channel_limit(user_id)
             self._database.execute(
                 "INSERT INTO channel (user_id, number, channel_name) VALUES (?, ?, ?)",
@@ -121,17 +144,37 @@ class Channels(Users):
     def delete_channel(self, channel: int, at_us: int) -> None:
         """Unmap its devices and events and bury it; its data goes when the storage gets to it. Raises UnknownError."""
         with self.transaction():
-            before = self.channel_by_id(channel)
-            self._database.execute("UPDATE device SET channel = NULL WHERE channel = ?", (channel,))
-            if self._database.execute(
-                "UPDATE event SET channel = NULL WHERE channel = ?", (channel,)
-            ).rowcount:
-                self._changed_events()
+            before = self._unmap(channel)
             self._database.execute("UPDATE channel SET deleted_at_us = ? WHERE id = ?", (at_us, channel))
             self._counts.pop(("channel", before.user_id), None)
-            self._changed()
             names = {"channel_name": before.channel_name}
             self._audit("channel.delete", before.user_id, str(before.number), names, None)
+
+    def archive_channel(self, channel: int, at_us: int) -> None:
+        """Unmap its devices and events and hide it; number and data stay. Raises UnknownError."""
+        with self.transaction():
+            before = self._unmap(channel)
+            self._database.execute("UPDATE channel SET archived_at_us = ? WHERE id = ?", (at_us, channel))
+            names = {"channel_name": before.channel_name}
+            self._audit("channel.archive", before.user_id, str(before.number), names, None)
+
+    def restore_channel(self, channel: int) -> None:
+        """Show an archived channel again; devices and events must be mapped anew. Raises UnknownError."""
+        with self.transaction():
+            before = self.channel_by_id(channel)
+            self._database.execute("UPDATE channel SET archived_at_us = NULL WHERE id = ?", (channel,))
+            self._changed()
+            names = {"channel_name": before.channel_name}
+            self._audit("channel.restore", before.user_id, str(before.number), None, names)
+
+    def _unmap(self, channel: int) -> Channel:
+        """No device is mapped to it, no event watches it."""
+        before = self.channel_by_id(channel)
+        self._database.execute("UPDATE device SET channel = NULL WHERE channel = ?", (channel,))
+        if self._database.execute("UPDATE event SET channel = NULL WHERE channel = ?", (channel,)).rowcount:
+            self._changed_events()
+        self._changed()
+        return before
 
     # ---- names that a tag was given
 

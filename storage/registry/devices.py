@@ -260,7 +260,10 @@ class Devices(Channels):
         if channel is None:
             return
         if isinstance(channel, int) and not isinstance(channel, bool) and 0 < channel < 2**63:
-            owner = self._value("SELECT user_id FROM channel WHERE id = ? AND deleted_at_us IS NULL", channel)
+            owner = self._value(
+                "SELECT user_id FROM channel WHERE id = ? AND deleted_at_us IS NULL AND archived_at_us IS NULL",
+                channel,
+            )
             if owner == user_id:
                 return
         raise FieldError(f"channel: there is no channel with the id {channel!r}")

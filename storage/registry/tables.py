@@ -69,7 +69,12 @@ CREATE INDEX audit_user ON audit (user_id, id);
 CREATE INDEX audit_time ON audit (at_us);
 """
 
-STEPS: Final = (FIRST, SECOND)
+THIRD: Final = """
+ALTER TABLE channel ADD COLUMN archived_at_us INTEGER;
+CREATE INDEX channel_archived ON channel (id) WHERE archived_at_us IS NOT NULL AND deleted_at_us IS NULL;
+"""
+
+STEPS: Final = (FIRST, SECOND, THIRD)
 FORMAT: Final = len(STEPS)  # PRAGMA user_version
 
 

@@ -61,6 +61,10 @@ def test_channels_and_their_streams(client: Client) -> None:
     assert client.channels.rename(8, "Attic")["channel_name"] == "Attic"
     assert client.channels.describe(8, "a/b", unit="°C")["unit"] == "°C"
     assert [each["stream"] for each in client.channels.streams(8)] == ["a/b"]
+    client.channels.delete(8, keep_data=True)
+    assert [(each["channel"], each["waiting_rows"]) for each in client.channels.archived()] == [(8, 0)]
+    assert client.channels.restore(8)["channel_name"] == "Attic"
+    assert client.channels.archived() == []
     client.channels.delete(8)
     with pytest.raises(NotFoundError, match="NO_CHANNEL"):
         client.channels.get(8)

@@ -104,10 +104,13 @@ def test_a_tag_can_be_made_renamed_and_deleted(daemon: Daemon, tag: str) -> None
     assert call(daemon, "DELETE", path) == (200, {})
 
 
-def test_deleting_a_channel_has_no_parameters(daemon: Daemon) -> None:
+def test_deleting_a_channel_refuses_what_it_does_not_know(daemon: Daemon) -> None:
     path = "/v2/channel/26"
     assert call(daemon, "POST", path)[0] == 201
-    assert refused(daemon, "DELETE", f"{path}?data=keep") == (400, "BAD_PARAMETER")
+    for words in ("data=kept", "data=", "dat=keep", "keep"):
+        assert refused(daemon, "DELETE", f"{path}?{words}") == (400, "BAD_PARAMETER")
+    assert call(daemon, "POST", path, X_TAGNAME="north")[0] == 201
+    assert refused(daemon, "DELETE", f"{path}?data=keep", X_TAGNAME="north") == (400, "BAD_PARAMETER")
     assert call(daemon, "GET", path)[0] == 200
     assert call(daemon, "DELETE", path) == (200, {})
 

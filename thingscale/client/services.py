@@ -1,5 +1,6 @@
 """The services whose objects are made, read, changed and deleted: one small class each."""
 
+import builtins
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 from urllib.parse import quote
@@ -71,10 +72,26 @@ class Channels:
         asked = {"channel_name": name}
         return cast("shapes.Channel", self._transport.json("PUT", path("channel", number), json=asked))
 
-    def delete(self, number: int, tag: str | None = None) -> None:
-        """With all its datapoints; or only one tag, with all of its."""
+    def delete(self, number: int, tag: str | None = None, *, keep_data: bool = False) -> None:
+        """With all its datapoints, also when it was archived; or only one tag, with all of its.
+
+        ``keep_data`` archives it: its datapoints stay, in published files, and its number stays taken.
+        """
         headers = {} if tag is None else {"X-TAGNAME": tag.encode()}
-        self._transport.json("DELETE", path("channel", number), headers=headers, is_safe=False)
+        asked = {"data": "keep" if keep_data else "delete"}
+        target = path("channel", number)
+        self._transport.json("DELETE", target, params=asked, headers=headers, is_safe=False)
+
+    def archived(self) -> builtins.list[shapes.ArchivedChannel]:
+        """Those that were deleted with their data kept."""
+        found = self._transport.json("GET", "/v2/channel", params={"state": "archived"})
+        return cast("builtins.list[shapes.ArchivedChannel]", found)
+
+    def restore(self, number: int) -> shapes.Channel:
+        """An archived channel is a channel again, with all its datapoints."""
+        return cast(
+            "shapes.Channel", self._transport.json("PUT", path("channel", number), json={"state": "active"})
+        )
 
     def streams(self, number: int) -> Sequence[shapes.Stream]:
         return cast("Sequence[shapes.Stream]", self._transport.json("GET", path("channel", number, "stream")))

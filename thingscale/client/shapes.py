@@ -26,6 +26,14 @@ class Channel(TypedDict):
     last_update: str | None
 
 
+class ArchivedChannel(Channel):
+    """A channel that was deleted with its data kept."""
+
+    archived_at: str
+    directory: str
+    waiting_rows: int
+
+
 class Stream(TypedDict):
     """A stream of a channel."""
 

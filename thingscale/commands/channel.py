@@ -1,5 +1,6 @@
 """``thingscale channel``: one account's channels and their streams."""
 
+import time
 from typing import Annotated, Final
 
 import typer
@@ -13,6 +14,12 @@ app = typer.Typer(no_args_is_help=True, help="Channels: where readings are kept.
 
 COLUMNS: Final = {"channel": "channel", "name": "channel_name", "last reading": "last_update"}
 TAG_COLUMNS: Final = {**COLUMNS, "tag": "tag"}
+ARCHIVED_COLUMNS: Final = {
+    **COLUMNS,
+    "archived": "archived_at",
+    "directory": "directory",
+    "waiting rows": "waiting_rows",
+}
 STREAM_COLUMNS: Final = {
     "stream": "stream",
     "kind": "kind",
@@ -20,6 +27,9 @@ STREAM_COLUMNS: Final = {
     "unit": "unit",
     "description": "description",
 }
+
+# How long a command waits for the files of a channel that it has archived.
+FILES_S: Final = 600.0
 
 Number = Annotated[int, typer.Argument(metavar="CHANNEL", min=0)]
 Stream = Annotated[str, typer.Argument(metavar="STREAM")]
@@ -29,9 +39,13 @@ Stream = Annotated[str, typer.Argument(metavar="STREAM")]
 def list_channels(
     client: Client,
     tags: Annotated[bool, typer.Option("--tags", help="With a row for each tag.")] = False,
+    archived: Annotated[bool, typer.Option("--archived", help="Those deleted with --keep-data.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """All channels."""
+    if archived:
+        print_objects(client.channels.archived(), ARCHIVED_COLUMNS, as_json=as_json)
+        return
     found = client.channels.list(with_tags=tags)
     print_objects(found, TAG_COLUMNS if tags else COLUMNS, as_json=as_json)
 
@@ -75,16 +89,40 @@ def delete_channel(
     tag: Annotated[
         str | None, typer.Option("--tag", metavar="TAG", help="Only this tag, with its readings.")
     ] = None,
+    keep_data: Annotated[
+        bool, typer.Option("--keep-data", help="Archive them: all readings stay, as Parquet.")
+    ] = False,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Delete channels with all their readings, or a tag of them with all of its."""
+    """Delete channels with all their readings, or a tag of them with all of its; or archive channels."""
+    if keep_data and tag is not None:
+        fail("--keep-data is for whole channels", 2)
     numbers = ", ".join(map(str, channels))
-    sure(f"Delete {'' if tag is None else f'tag {tag} of '}channel {numbers} with all readings?", yes=yes)
+    which = f"{'' if tag is None else f'tag {tag} of '}channel {numbers}"
+    sure(f"Delete {which} {'and keep' if keep_data else 'with'} all readings?", yes=yes)
     for channel in channels:
-        client.channels.delete(channel, tag)
+        client.channels.delete(channel, tag, keep_data=keep_data)
+        if keep_data:
+            wait_for_files(client, channel)
         if as_json:
-            print(line({"channel": channel} | ({} if tag is None else {"tag": tag}) | {"deleted": True}))
+            done = {"archived": True} if keep_data else {"deleted": True}
+            print(line({"channel": channel} | ({} if tag is None else {"tag": tag}) | done))
+
+
+def wait_for_files(client: Client, channel: int) -> None:
+    """Until all readings of an archived channel are in published files."""
+    end = time.monotonic() + FILES_S
+    while any(each["waiting_rows"] for each in client.channels.archived() if each["channel"] == channel):
+        if time.monotonic() > end:
+            fail(f"channel {channel} is archived, and some of its readings are not in files yet")
+        time.sleep(0.2)
+
+
+@rest_command(app, "restore")
+def restore_channel(client: Client, channel: Number, as_json: AsJson = False) -> None:
+    """Make an archived channel a channel again, with all its readings."""
+    print_object(client.channels.restore(channel), as_json=as_json)
 
 
 @rest_command(app, "streams")
