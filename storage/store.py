@@ -31,7 +31,7 @@ from storage.hot import DamagedFileError, hot_path, write_hot
 from storage.journal import Journal, Limits, Passengers, State
 from storage.publish import Publisher
 from storage.recovery import Recovered, recover
-from storage.registry import Channel, Registry, RegistryBusyError, RegistryLimits
+from storage.registry import Channel, Registry, RegistryBusyError, RegistryLimits, UnknownError
 from storage.ring import Ring
 from storage.schema import Schema
 from storage.sessions import SessionStore
@@ -249,19 +249,33 @@ class Store:
         return None if statistics is None else statistics.last_us
 
     def channels_of(self, user_id: str | None, number: int | None) -> list[Channel]:
-        """The channels of a user (or of all), with this number (or all numbers); also archived ones."""
+        """The channels of a user (or of all), with this number (or all numbers); also archived ones.
+
+        Raises:
+            UnknownError: there is no such user, or no such channel.
+        """
         users = [user.user_id for user in self.registry.users() if user_id in (None, user.user_id)]
+        if user_id is not None and not users:
+            raise UnknownError(f"there is no user {user_id}")
         channels = [channel for user in users for channel in self.registry.stored_channels(user)]
-        return [channel for channel in channels if number in (None, channel.number)]
+        found = [channel for channel in channels if number in (None, channel.number)]
+        if number is not None and not found:
+            raise UnknownError(f"there is no channel {number}")
+        return found
 
     def publish_all(self, user_id: str | None, number: int | None) -> int:
-        """Seal and publish in this thread, with nobody else at work; how many files were made."""
+        """Seal and publish in this thread, with nobody else at work; how many files were made.
+
+        Raises:
+            UnknownError: there is no such user, or no such channel.
+        """
+        channels = [each.id for each in self.channels_of(user_id, number)]
         self.flush_states()
         self.flush_notes()
         if self.ring.durable > self.catalog.cursor.seq:
             self.apply(self.seal(Cursor(self.wal.next_lsn - 1, self.ring.durable)))
         files = 0
-        for channel, day in self.publisher.waiting([each.id for each in self.channels_of(user_id, number)]):
+        for channel, day in self.publisher.waiting(channels):
             change = self.publisher.publish(channel, day)
             self.apply(change)
             files += len(change.published)

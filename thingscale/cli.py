@@ -17,11 +17,11 @@ from rich.table import Table
 from storage.lock import InUseByProcessError
 from storage.notes import NoteFormatError
 from storage.recovery import RingTooSmallError
-from storage.registry import RegistryFormatError
+from storage.registry import RegistryFormatError, UnknownError
 from storage.sessions import SessionsFormatError
 from storage.wal import CorruptRecordError
 from thingscale.commands import admin, cert, channel, device, event, sql, tail, transfer, user
-from thingscale.commands.options import AsJson, Data, File, configuration, fail
+from thingscale.commands.options import AsJson, Data, File, check_directory, configuration, fail
 from thingscale.config import SETTINGS, ConfigError
 from thingscale.control import call
 
@@ -85,8 +85,9 @@ def publish(
         if reply is None:
             from thingscale.daemon import publish_offline
 
+            check_directory(settings)
             reply = publish_offline(settings, user, channel)
-    except (InUseByProcessError, CorruptRecordError, RingTooSmallError, OSError) as error:
+    except (InUseByProcessError, CorruptRecordError, RingTooSmallError, UnknownError, OSError) as error:
         fail(error)
     if "error" in reply:
         fail(reply["error"])

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import trio
 
-from storage.registry import RegistryBusyError
+from storage.registry import RegistryBusyError, UnknownError
 
 NAME: Final = "control.sock"
 # What a socket's name may have, without the zero behind it (unix(7)).
@@ -73,7 +73,7 @@ async def run_control(
                 reply = await handlers[request["do"]](request)
             except (ValueError, KeyError, TypeError, RecursionError) as error:
                 reply = {"error": f"bad request: {error}"}
-            except (OSError, RegistryBusyError) as error:
+            except (OSError, RegistryBusyError, UnknownError) as error:
                 reply = {"error": str(error)}
             await stream.send_all(json.dumps(reply).encode() + b"\n")
 

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from rich.filesize import decimal
 
 from tests.daemon import Daemon
 from tests.thingscale.commands import done, refused, run
@@ -95,6 +96,14 @@ def test_on_a_terminal_an_export_and_an_import_say_how_far_they_are(
     if suffix != "json":
         daemon.request("POST", "/v2/channel/5")
         assert "100%" in on_a_terminal("import", "5", str(file))
+
+
+@pytest.mark.parametrize("suffix", ["csv", "ndjson", "arrow", "parquet"])
+def test_on_a_terminal_rows_are_told(daemon: Daemon, tmp_path: Path, suffix: str) -> None:
+    file = tmp_path / f"x.{suffix}"
+    for arguments in (("export", "3"), ("sql", "SELECT * FROM channel_3")):
+        told = on_a_terminal(*arguments, "-o", str(file))
+        assert f"x.{suffix}: {READINGS} rows, {decimal(file.stat().st_size)}" in told
 
 
 def on_a_terminal(*arguments: str) -> str:

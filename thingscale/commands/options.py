@@ -40,10 +40,16 @@ def configuration(file: Path | None, data: Path | None, **flags: Any) -> Config:
         fail(error, 2)
 
 
+def check_directory(config: Config) -> None:
+    """Fail where no daemon has ever been."""
+    if not (config.data / "registry.sqlite3").exists():
+        fail(f"{config.data} is no data directory: it has no registry.sqlite3", 2)
+
+
 def open_registry(config: Config, *, makes: bool = False) -> Registry:
     """The registry of a data directory; a command that adds something makes both if they are not there."""
-    if not makes and not (config.data / "registry.sqlite3").exists():
-        fail(f"{config.data} is no data directory: it has no registry.sqlite3", 2)
+    if not makes:
+        check_directory(config)
     try:
         return accounts.open_registry(config)
     except (OSError, RegistryFormatError, InUseByProcessError) as error:

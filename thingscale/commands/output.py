@@ -99,20 +99,29 @@ class Course:
     def __init__(self, progress: Progress, what: str) -> None:
         self.is_shown = not progress.disable
         self._progress = progress
+        self._what = what
         self._task = progress.add_task(what, total=None, size="")
         self._bytes = 0
 
-    def move(self, size: int, share: float | None = None) -> None:
+    def move(self, size: int, share: float | None = None, rows: int | None = None) -> None:
         """So many bytes more have gone over the line.
 
         Args:
             size: bytes.
             share: of the whole that is done, 0 to 1; None if nobody knows.
+            rows: that have come until now; None if nobody knows.
         """
         self._bytes += size
         total = None if share is None else 1.0
         done = 0 if share is None else min(share, 1.0)
-        self._progress.update(self._task, completed=done, total=total, size=decimal(self._bytes))
+        self._progress.update(self._task, completed=done, total=total, size=self._sizes(rows))
+
+    def end(self, rows: int | None) -> None:
+        """The work is done: what stays on the terminal."""
+        self._progress.console.print(f"{self._what}: {self._sizes(rows)}", markup=False, highlight=False)
+
+    def _sizes(self, rows: int | None) -> str:
+        return decimal(self._bytes) if rows is None else f"{rows:,} rows, {decimal(self._bytes)}"
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from thingscale.client import Answer, Client, ThingscaleError
 from thingscale.commands.options import AsJson, fail
 from thingscale.commands.output import course, line
 from thingscale.commands.pieces import pieces_of
-from thingscale.commands.rowcount import counter_of
+from thingscale.commands.rowcount import counter_of, rows_of_parquet
 from thingscale.commands.server import rest_command
 
 FORMATS: Final = ("csv", "ndjson", "json", "arrow", "parquet")
@@ -118,13 +118,21 @@ def save(answer: Answer, shape: str, output: Path | None) -> None:
         written(output) as file,
         answer.transfer(shape) as transfer,
     ):
-        rows = counter_of(shape) if far.is_shown and transfer.rows_estimate else None
+        # Only datapoints are estimated, and of JSON only theirs can be counted.
+        is_counted = far.is_shown and (shape != "json" or transfer.rows_estimate is not None)
+        counter = counter_of(shape) if is_counted else None
+        rows = share = None
         for piece in transfer.pieces:
             file.write(piece)
-            share = None
-            if rows is not None and transfer.rows_estimate:
-                share = rows.count(piece) / transfer.rows_estimate
-            far.move(len(piece), share)
+            if counter is not None:
+                rows = counter.count(piece)
+                share = rows / transfer.rows_estimate if transfer.rows_estimate else None
+            far.move(len(piece), share, rows)
+        if far.is_shown:
+            if shape == "parquet" and output is not None:
+                file.flush()
+                rows = rows_of_parquet(Path(file.name))
+            far.end(rows)
 
 
 def import_readings(
