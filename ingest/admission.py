@@ -43,12 +43,16 @@ class Admission:
         registry: users, devices, channels.
         limiter: for the HTTP connector, keyed by device.
         tag_bytes_max: beyond it TAG_INVALID.
+
+    Attributes:
+        retry_s: seconds that the device whom the rate limit refused last is to wait.
     """
 
     def __init__(self, registry: Registry, limiter: RateLimiter, tag_bytes_max: int = 128) -> None:
         self._registry = registry
         self.limiter = limiter
         self._tag_bytes_max = tag_bytes_max
+        self.retry_s = 1
 
     def user_of(self, token: bytes | None) -> User | None:
         """The user whose device token this is, or was until a while ago; not one who is disabled."""
@@ -73,9 +77,16 @@ class Admission:
         # The limit comes first for the client, but its key needs the user; nobody gains by posting with a wrong token.
         if user is None:
             return Refusal.AUTH_REQUIRED
-        if not self.limiter.allow((user.user_id, device_id), now, user.quotas.connector_per_s):
+        if not self.allow((user.user_id, device_id), now, user.quotas.connector_per_s):
             return Refusal.TOO_MANY_REQUESTS
         return self.route(user.user_id, device_id or b"", tag, at_us)
+
+    def allow(self, key: object, now: float, per_s: float | None) -> bool:
+        """Whether the rate limit lets it pass; otherwise ``retry_s`` is its wait."""
+        if self.limiter.allow(key, now, per_s):
+            return True
+        self.retry_s = self.limiter.retry_s(key, per_s)
+        return False
 
     def known_route(self, user_id: str, device_id: bytes, tag: bytes) -> Route | None:
         """Where the device's readings go if they would be taken; nothing is registered."""

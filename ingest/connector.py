@@ -5,11 +5,12 @@ both ask the same admission and write into the same journal.
 """
 
 from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import replace
 from typing import Any, Final
 
 from ingest.admission import Admission, Route
 from ingest.durability import Durability
-from ingest.refusals import ANSWERS, STORED, Answer
+from ingest.refusals import ANSWERS, RETRY_S, STORED, Answer
 from storage.kinds import PayloadKind, Refusal
 
 Message = MutableMapping[str, Any]
@@ -92,6 +93,13 @@ class Connector:
             outcome = await self._durability.append(kind, outcome.device, outcome.channel, tag, body)
         if isinstance(outcome, Refusal):
             self._count(outcome)
-            return ANSWERS[outcome]
+            answer = ANSWERS[outcome]
+            if outcome is Refusal.TOO_MANY_REQUESTS:
+                headers = (
+                    (name, value.replace(RETRY_S, str(self._admission.retry_s)))
+                    for name, value in answer.headers
+                )
+                return replace(answer, headers=tuple(headers))
+            return answer
         self._count(0)
         return STORED

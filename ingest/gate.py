@@ -69,7 +69,11 @@ class Gate:
     def allow(self, device: int, now: float) -> bool:
         """Whether the device, whose route is known, may post now."""
         found = self._paces.get(device)
-        return found is None or self._admission.limiter.allow(found[0], now, found[1])
+        return found is None or self._admission.allow(found[0], now, found[1])
+
+    def retry_s(self) -> int:
+        """Seconds that the post which was refused just now is to wait."""
+        return self._admission.retry_s
 
     def give_back(self, device: int) -> None:
         found = self._paces.get(device)

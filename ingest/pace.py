@@ -77,8 +77,12 @@ class RateLimiter:
             limit=math.floor(burst),
             remaining=math.floor(tokens),
             reset_s=math.ceil((burst - tokens) / per_s),
-            retry_s=0 if tokens >= 1 else max(1, math.ceil((1 - tokens) / per_s + EPSILON)),
+            retry_s=0 if tokens >= 1 else _retry_s(tokens, per_s),
         )
+
+    def retry_s(self, key: object, per_s: float | None = None) -> int:
+        """Whole seconds until the next one passes, of a key that was refused a moment ago."""
+        return _retry_s(self._buckets[key][0], self.per_s if per_s is None else per_s)
 
     def give_back(self, key: object, per_s: float | None = None) -> None:
         """The last token was not used."""
@@ -86,3 +90,7 @@ class RateLimiter:
             tokens, as_of = self._buckets[key]
             burst = max(1.0, self.per_s if per_s is None else per_s)
             self._buckets[key] = (min(burst, tokens + 1), as_of)
+
+
+def _retry_s(tokens: float, per_s: float) -> int:
+    return max(1, math.ceil((1 - tokens) / per_s + EPSILON))

@@ -79,6 +79,9 @@ class Gate(Protocol):
         """(device, channel) or a Refusal's number; the rate limit is part of the answer."""
     def allow(self, device: int, now: float) -> bool:
         """The rate limit for a device whose route the lane knows."""
+    def retry_s(self) -> int:
+        """Seconds that the post which was refused just now is to wait."""
+
     def give_back(self, device: int) -> None:
         """The last permission was not used."""
 

@@ -1116,6 +1116,8 @@ cdef class Reactor(Wire):
 
     cdef int finish_post(self, uint32_t slot, Post* post, int64_t answer) except -2:
         cdef bytes text = self.http_replies[-answer if answer < 0 else 0][1 if post.close else 0]
+        if answer == -TOO_MANY_REQUESTS:
+            text = text % self.gate.retry_s()  # ingest/refusals.py, RETRY_S
         self.http_received += 1
         if answer >= 0:
             self.http_stored += 1

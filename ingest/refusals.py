@@ -22,6 +22,9 @@ class Answer:
     headers: tuple[tuple[str, str], ...] = ()
 
 
+# In a header's value: how long the rate limit makes this one wait (Admission.retry_s).
+RETRY_S: Final = "%d"
+
 STORED: Final = Answer(200, "OK", "OK")
 
 ANSWERS: Final[dict[Refusal, Answer]] = {
@@ -33,7 +36,9 @@ ANSWERS: Final[dict[Refusal, Answer]] = {
     Refusal.MAX_DEVICE_REACH: Answer(403, "Forbidden", "MAX_DEVICE_REACH"),
     Refusal.NO_MAPPED_CH: Answer(403, "Forbidden", "NO_MAPPED_CH"),
     Refusal.DEVICE_DISABLED: Answer(403, "Forbidden", "DEVICE_DISABLED"),
-    Refusal.TOO_MANY_REQUESTS: Answer(429, "Too Many Requests", "TOO_MANY_REQUESTS", (("Retry-After", "1"),)),
+    Refusal.TOO_MANY_REQUESTS: Answer(
+        429, "Too Many Requests", "TOO_MANY_REQUESTS", (("Retry-After", RETRY_S),)
+    ),
     Refusal.BAD_JSON_FORMAT: Answer(400, "Bad Request", "BAD_JSON_FORMAT"),
     Refusal.BAD_FORM_FORMAT: Answer(400, "Bad Request", "BAD_FORM_FORMAT"),
     Refusal.PAYLOAD_TOO_LARGE: Answer(413, "Content Too Large", "PAYLOAD_TOO_LARGE"),
@@ -90,6 +95,6 @@ def http_bytes(answer: Answer, now: float, *, close: bool) -> bytes:
 
 
 def http_replies(now: float) -> list[tuple[bytes, bytes]]:
-    """For the reactor: index 0 is «stored», n is Refusal n; (keep-alive, close) each."""
+    """For the reactor: index 0 is «stored», n is Refusal n; (keep-alive, close) each. TOO_MANY_REQUESTS has RETRY_S."""
     answers = [STORED, *(ANSWERS[Refusal(number)] for number in range(1, len(Refusal) + 1))]
     return [(http_bytes(answer, now, close=False), http_bytes(answer, now, close=True)) for answer in answers]

@@ -31,6 +31,18 @@ def test_less_than_one_a_second_is_possible() -> None:
     assert [limiter.allow("d", now) for now in (0.0, 3.0, 4.0, 7.0, 8.0)] == [True, False, True, False, True]
 
 
+@given(per_s=st.floats(0.01, 1.0), asked=st.floats(0.0, 100.0))
+def test_who_is_refused_is_told_when_it_passes(per_s: float, asked: float) -> None:
+    limiter = RateLimiter(per_s)
+    assert limiter.allow("d", 0.0)
+    now = asked % (1 / per_s) * 0.999
+    assert not limiter.allow("d", now)
+    wait_s = limiter.retry_s("d")
+    assert wait_s >= 1
+    assert wait_s == 1 or not limiter.allow("d", now + wait_s - 1.000001)
+    assert limiter.allow("d", now + wait_s)
+
+
 def test_no_limit_lets_everything_pass_and_remembers_nothing() -> None:
     limiter = RateLimiter(0)
     assert all(limiter.allow("d", 0.0) for _ in range(1000))

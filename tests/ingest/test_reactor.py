@@ -94,6 +94,7 @@ class Table:
         }
         self.http: tuple[int, int] | int = (1, 1)
         self.allowed = True
+        self.waits_s = 7
         self.asked = 0
         self.packets: list[bytes] = []
         self.closed: list[int] = []
@@ -117,6 +118,9 @@ class Table:
 
     def allow(self, device: int, now: float) -> bool:
         return self.allowed
+
+    def retry_s(self) -> int:
+        return self.waits_s
 
     def give_back(self, device: int) -> None:
         self.given_back += 1
@@ -163,7 +167,9 @@ class House:
         )
         self.table.reactor = self.reactor
         replies = [(b"HTTP/1.1 4%02d\r\n\r\n" % i,) * 2 for i in range(len(Refusal) + 1)]
-        self.reactor.set_http_replies([(OK, CLOSING_OK), *replies[1:]])
+        replies[0] = OK, CLOSING_OK
+        replies[Refusal.TOO_MANY_REQUESTS] = (b"HTTP/1.1 429 in %d\r\n\r\n",) * 2
+        self.reactor.set_http_replies(replies)
         self.listeners = {}
         for speaks in ("mqtt", "http"):
             listener = socket.create_server(("127.0.0.1", 0))
@@ -550,7 +556,7 @@ def test_the_rate_limit_is_asked_for_every_post() -> None:
     assert house.read(client, len(OK)) == OK
     house.table.allowed = False
     client.sendall(post(b"1"))
-    expected = b"HTTP/1.1 4%02d\r\n\r\n" % Refusal.TOO_MANY_REQUESTS
+    expected = b"HTTP/1.1 429 in 7\r\n\r\n"
     assert house.read(client, len(expected)) == expected
     assert house.rows == 1
     house.close()

@@ -1,5 +1,6 @@
 """Rate limits of a running daemon (contract 2.5): what is told, what is refused, what an account may have of its own."""
 
+import http.client
 import time
 from collections.abc import Iterator
 
@@ -49,6 +50,38 @@ def test_what_is_too_much_is_429_with_the_limits_name_and_passes_after_retry_aft
     assert headers["retry-after"] == "1"
     time.sleep(1)
     assert daemon.request("GET", "/v2/user")[0] == 200
+
+
+@pytest.mark.parametrize("is_chunked", [False, True])
+def test_a_device_that_posts_too_often_is_told_how_long_it_really_has_to_wait(
+    daemon: Daemon, is_chunked: bool
+) -> None:
+    """In the lane, on a connection that it knows and on one that it does not, and beside it."""
+    admin = Admin(daemon)
+    path = f"users/{daemon.user['user_id']}"
+    device = f"slow-{is_chunked}"
+    assert admin.call("PUT", path, {"quotas": {"connector_per_s": 0.4, "rest_per_s": 0}})[0] == 200
+    daemon.add_device(device, 1)
+    connection = http.client.HTTPConnection("127.0.0.1", daemon.port("http"), timeout=30)
+
+    def post() -> tuple[int, str | None]:
+        headers = {"X-DEVICETOKEN": daemon.user["device_token"], "X-DEVICEID": device}
+        body = iter([b"1"]) if is_chunked else b"1"
+        connection.request("POST", "/post_v2/", body, headers, encode_chunked=is_chunked)
+        reply = connection.getresponse()
+        reply.read()
+        return reply.status, reply.getheader("Retry-After")
+
+    assert post() == (200, None)
+    assert post() == (429, "3")
+    time.sleep(0.8)
+    assert post() == (429, "2")
+    connection.close()
+    assert post() == (429, "2")
+    time.sleep(2)
+    assert post() == (200, None)
+    connection.close()
+    assert admin.call("PUT", path, {"quotas": {"connector_per_s": None, "rest_per_s": None}})[0] == 200
 
 
 def test_an_account_may_have_a_rate_of_its_own_or_none(daemon: Daemon) -> None:
