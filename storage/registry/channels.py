@@ -54,11 +54,11 @@ class StreamDescription:
 class Channels(Users):
     """The registry's channels."""
 
-    @remembered
     def channel(self, user_id: str, number: int) -> Channel | None:
         channel = self.stored_channel(user_id, number)
         return None if channel is None or channel.archived_at_us is not None else channel
 
+    @remembered
     def stored_channel(self, user_id: str, number: int) -> Channel | None:
         """Also an archived one."""
         row = self._database.execute(

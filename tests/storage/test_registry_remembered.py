@@ -21,7 +21,7 @@ AT_US = 1_700_000_000_000_000
 QUESTIONS = (
     "user_by_api_token",
     "user_by_device_token",
-    "channel",
+    "stored_channel",
     "device",
     "device_by_name",
     "stream_descriptions",
@@ -97,6 +97,21 @@ class AskedRegistry(RuleBasedStateMachine):
             way,
         )
 
+    @rule(user=users, number=numbers, way=ways)
+    def archive_channel(self, user: int, number: int, way: str) -> None:
+        self.change(
+            lambda registry: registry.archive_channel(channel_in(registry, self.users[user], number), AT_US),
+            way,
+        )
+
+    @rule(user=users, number=numbers, way=ways)
+    def restore_channel(self, user: int, number: int, way: str) -> None:
+        def do(registry: Registry) -> None:
+            channel = registry.stored_channel(self.users[user], number)
+            registry.restore_channel(channel.id if channel else 0)
+
+        self.change(do, way)
+
     @rule(user=users, number=numbers, name=names, text=names, way=ways)
     def describe(self, user: int, number: int, name: str, text: str, way: str) -> None:
         def do(registry: Registry) -> None:
@@ -159,7 +174,7 @@ class AskedRegistry(RuleBasedStateMachine):
         ids = range(1, 8)
         asked: list[tuple[str, tuple[Any, ...]]] = [("stream_descriptions", (channel,)) for channel in ids]
         asked += [(which, (token,)) for token in sorted(self.tokens) for which in QUESTIONS[:2]]
-        asked += [("channel", (user_id, number)) for user_id in self.users for number in (1, 2)]
+        asked += [("stored_channel", (user_id, number)) for user_id in self.users for number in (1, 2)]
         asked += [
             (which, (user_id, name)) for user_id in self.users for name in "ab" for which in QUESTIONS[3:5]
         ]
