@@ -9,11 +9,16 @@ such rows are put where their seq says, which takes a quarter of that.
 
 import numpy as np
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
+cdef extern from *:
+    void prefetch "__builtin_prefetch"(const void *address) noexcept nogil
+
 cdef enum:
+    # The processor is told early of values to come: rows of 50 devices in turn are more than it foresees (4 of 10 ns).
+    AHEAD = 64
     DIGIT_BITS = 13
     DIGITS = 1 << DIGIT_BITS
     # Seqs are looked up in a table of at most so many places per row; it takes longer than sorting beyond that.
@@ -171,30 +176,38 @@ cdef bint are_inside(const int32_t *order, int64_t rows, int64_t bound) noexcept
     return least >= 0 and greatest < bound
 
 
+ctypedef fused Value:
+    int32_t
+    int64_t
+
+
+cdef int64_t gather_values(const Value *values, const int32_t *order, int64_t rows, uint64_t bound,
+                           Value *out) noexcept nogil:
+    """How many are done: all of them, or those before the first position that is not there."""
+    cdef int64_t i
+    for i in range(rows):
+        if <uint32_t>order[i] >= bound:
+            return i
+        if i + AHEAD < rows:
+            prefetch(&values[<uint32_t>order[i + AHEAD]])
+        out[i] = values[order[i]]
+    return rows
+
+
 def gather(const uint8_t[::1] values, const int32_t[::1] order, int width, uint8_t[::1] out):
     """Values of 4 or 8 bytes in another order; see the stub."""
-    cdef int64_t i, rows = order.shape[0]
+    cdef int64_t rows = order.shape[0]
     assert width in (4, 8) and out.shape[0] >= rows * width
     if rows == 0:
         return
-    cdef int64_t bound = values.shape[0] // width
-    cdef const int64_t *wide_values = <const int64_t *>&values[0]
-    cdef const int32_t *narrow_values = <const int32_t *>&values[0]
-    cdef const int32_t *source = &order[0]
-    cdef int64_t *wide = <int64_t *>&out[0]
-    cdef int32_t *narrow = <int32_t *>&out[0]
-    cdef bint is_inside = True
+    cdef uint64_t bound = min(values.shape[0] // width, 0x80000000)  # beyond it are those below zero
+    cdef int64_t done
     with nogil:
-        if are_inside(source, rows, bound):
-            if width == 8:
-                for i in range(rows):
-                    wide[i] = wide_values[source[i]]
-            else:
-                for i in range(rows):
-                    narrow[i] = narrow_values[source[i]]
+        if width == 8:
+            done = gather_values(<const int64_t *>&values[0], &order[0], rows, bound, <int64_t *>&out[0])
         else:
-            is_inside = False
-    if not is_inside:
+            done = gather_values(<const int32_t *>&values[0], &order[0], rows, bound, <int32_t *>&out[0])
+    if done < rows:
         raise IndexError("an order names rows that are there")
 
 

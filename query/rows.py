@@ -25,7 +25,7 @@ from storage.hot import read_blocks
 from storage.kinds import Kind
 from storage.pivot import take
 from storage.snapshot import Snapshot
-from storage.wide import FIXED_FIELDS, to_record_batch
+from storage.wide import FIXED_FIELDS, distinct_ids, to_record_batch
 
 T = TypeVar("T")
 
@@ -187,7 +187,7 @@ class ChannelRows:
     def _table_of(self, block: Block | None) -> list[pa.Table]:
         if block is None:
             return []
-        present = set(np.unique(block.column).tolist())
+        present = set(distinct_ids(block.column).tolist())
         columns = [column for column in self.columns if column.id in present and self.selection.wants(column)]
         batch = to_record_batch(block, columns, self._snapshot.device_name, self._snapshot.tag_name)
         return [pa.Table.from_batches([batch])]
