@@ -7,7 +7,7 @@ from blocks of the ring and of hot files, so both unite without a cast.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -156,13 +156,18 @@ def _column_array(
     kind: Kind, rows: int, values: NDArray[np.uint64], validity: NDArray[np.uint8], valid: int, text: bytes
 ) -> pa.Array:
     bitmap = None if valid == rows else pa.py_buffer(validity)
-    buffers = [bitmap, pa.py_buffer(values)]
+    buffers = [pa.py_buffer(buffer) for buffer in column_buffers(kind, values, validity, text)]
+    return pa.Array.from_buffers(TYPES[kind], rows, [bitmap, *buffers], null_count=rows - valid)
+
+
+def column_buffers(
+    kind: Kind, values: NDArray[np.uint64], validity: NDArray[np.uint8], text: bytes
+) -> Sequence[NDArray[Any]]:
+    """A pivoted column's buffers behind the bitmap, as Arrow lays them out: values, or offsets and texts."""
     match kind:
         case Kind.TEXT | Kind.JSON:
-            offsets, data = gather_text(values, validity, text)
-            buffers = [bitmap, pa.py_buffer(offsets), pa.py_buffer(data)]
+            return gather_text(values, validity, text)
         case Kind.BOOLEAN:
-            buffers = [bitmap, pa.py_buffer(np.packbits(values.view(np.bool_)[::8], bitorder="little"))]
+            return (np.packbits(values.view(np.bool_)[::8], bitorder="little"),)
         case _:
-            pass
-    return pa.Array.from_buffers(TYPES[kind], rows, buffers, null_count=rows - valid)
+            return (values,)

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from query.newest_rows import NewestRows
 from query.order import time_order
 from query.rows import raw
 from storage.kinds import Kind
@@ -29,6 +30,7 @@ class Part:
         columns: those that are asked for, in order of registration.
         described: what people say of its streams.
         tables: its rows, table after table in the order of time; inside a table in no order.
+        newest: for JSON, all of them as they were found, instead of tables.
     """
 
     number: int
@@ -36,6 +38,7 @@ class Part:
     columns: Sequence[PhysicalColumn]
     described: Mapping[str, StreamDescription]
     tables: Iterator[pa.Table]
+    newest: NewestRows | None = None
 
 
 @dataclass(frozen=True, slots=True)

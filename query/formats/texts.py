@@ -6,14 +6,19 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from query.formats.layout import Layout, Part, flat_columns, order_of, streams_shown
+from query.newest_rows import NewestRows
+from query.order import time_order
 from query.rows import one_chunk, raw
 from query.rowtext import ENTRIES, FIELDS, LINES, Cells, Names, RowEncoder, csv_field, json_string
 from query.times import zone_offsets
+from storage.block import Block
 from storage.kinds import Kind
 from storage.naming import FIXED
-from storage.wide import TYPES, PhysicalColumn
+from storage.pivot import pivot
+from storage.wide import TYPES, PhysicalColumn, column_buffers, distinct, distinct_ids
 
 # Rows of one piece of a reply: a megabyte or two.
 PIECE_ROWS: Final = 16_384
@@ -73,6 +78,35 @@ class TextRows:
             yield encoder.encode(part, seq, at_us, device, tag, cells, starts, offsets, self._is_first)
             self._is_first = False
 
+    def newest(self, rows: NewestRows) -> bytes:
+        """All of a reply's entries."""
+        assert self._shape == ENTRIES
+        asked = self._layout.zone, self._layout.descending, len(self._columns)
+        return rows.text(asked, lambda: self._text_of(rows))
+
+    def _text_of(self, rows: NewestRows) -> bytes:
+        block = rows.source
+        if not isinstance(block, Block):
+            return b"".join(self.pieces(block))
+        ids = set(distinct_ids(block.column).tolist())
+        found = {column.physical: column for column in rows.columns if column.id in ids}
+        here = tuple(name in found for name, _, _ in self._columns)
+        asked = [found[name] for name, _, _ in self._columns if name in found]
+        pivoted = pivot(block, np.array([column.id for column in asked], np.uint32))
+        cells = [
+            cells_of_block(column.kind, block, *found) for column, found in zip(asked, pivoted, strict=True)
+        ]
+        order = time_order(block.at_us, block.seq, bool(self._layout.descending))
+        tags, positions = distinct(block.tag)
+        tag = Names(
+            positions,
+            [json_string(rows.tag_name(each).encode()) if each else b"null" for each in tags.tolist()],
+        )
+        starts, offsets = zone_offsets(self._layout.zone, int(block.at_us.min()), int(block.at_us.max()))
+        return self._encoder(here).encode(
+            order, block.seq, block.at_us, None, tag, cells, starts, offsets, self._is_first
+        )
+
     def _encoder(self, here: tuple[bool, ...]) -> RowEncoder:
         if here not in self._encoders:
             columns = [
@@ -105,6 +139,17 @@ def cells_of(array: pa.Array, kind: Kind) -> Cells:
     return Cells(array.offset, validity, buffers[1], None, None)
 
 
+def cells_of_block(
+    kind: Kind, block: Block, values: NDArray[np.uint64], validity: NDArray[np.uint8], valid: int
+) -> Cells:
+    """A pivoted column of a block for the encoder."""
+    bitmap = None if valid == len(block) else validity
+    buffers = column_buffers(kind, values, validity, block.text)
+    if len(buffers) == 2:
+        return Cells(0, bitmap, None, buffers[0].view(np.uint8), buffers[1])
+    return Cells(0, bitmap, buffers[0].view(np.uint8), None, None)
+
+
 def _own(columns: Sequence[PhysicalColumn]) -> list[tuple[str | None, str | None, Kind]]:
     return [(column.physical, column.name, column.kind) for column in columns]
 
@@ -123,6 +168,8 @@ def json_pieces(parts: Sequence[Part], layout: Layout, *, is_list: bool) -> Iter
             head["streams"] = streams_shown([part])
         yield (b"," if i else b"") + to_json(head)[:-1] + b',"stream":['
         texts = TextRows(_own(part.columns), layout, ENTRIES)
+        if part.newest is not None:
+            yield texts.newest(part.newest)
         for table in part.tables:
             yield from texts.pieces(table)
         cursor = layout.cursor if i + 1 == len(parts) else None

@@ -3,14 +3,15 @@
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
+from typing import TYPE_CHECKING
 
-import pyarrow as pa
 from fastapi import APIRouter, Request, Response
 
 from query.background import in_background
 from query.errors import ApiError
 from query.formats import Part, pieces_of
 from query.models import stream as about
+from query.newest_rows import NewestRows
 from query.pages import cursor_of, read_page, rest_of, window_rows
 from query.per_device import newest_of_each
 from query.plan import Selection
@@ -34,6 +35,9 @@ from query.stream_request import Format, StreamRequest, parse_request
 from query.taking import in_time_order
 from storage.registry import Channel, User
 from storage.wide import PhysicalColumn
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 # Replies that clients are still reading, for each query that may run: each holds a few windows, some 100 MB.
 REPLIES_PER_QUERY = 8
@@ -61,22 +65,25 @@ def routes(backend: Backend) -> APIRouter:
             found = backend.newest.from_memory(channel, selection, asked.limit)
         if found is None:
             found = await newest_in_files(channel, selection, asked.limit, is_per_device=asked.is_per_device)
-        columns, table = found
-        return part_of(backend, channel, asked, columns, iter([table]))
+        columns, rows = found
+        if asked.format is Format.JSON:
+            return part_of(backend, channel, asked, columns, iter(()), rows)
+        return part_of(backend, channel, asked, columns, iter([rows.table()]))
 
     async def newest_in_files(
         channel: Channel, selection: Selection, limit: int, *, is_per_device: bool
-    ) -> tuple[tuple[PhysicalColumn, ...], pa.Table]:
+    ) -> tuple[tuple[PhysicalColumn, ...], NewestRows]:
         async with backend.queries:
             seen = backend.newest.seen
             with store.snapshot(channel, selection.start_us, selection.end_us) as snapshot:
                 fresh = await rows_of(backend, snapshot, selection)
                 if is_per_device:
                     table = await in_background(newest_of_each, snapshot, fresh, backend.engine, limit)
-                    return snapshot.columns, table
+                    return snapshot.columns, backend.newest.out_of_files(table, snapshot.columns)
                 table = await in_background(backend.newest.from_files, snapshot, fresh, limit)
-        backend.newest.keep(channel, selection, seen, limit, table)
-        return snapshot.columns, table
+        rows = backend.newest.out_of_files(table, snapshot.columns)
+        backend.newest.keep(channel, selection, seen, limit, rows)
+        return snapshot.columns, rows
 
     async def newest(
         channels: Sequence[Channel], user: User, asked: StreamRequest, *, is_list: bool

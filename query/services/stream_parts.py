@@ -9,6 +9,7 @@ from fastapi import Response
 from query.background import in_background
 from query.formats import Layout, Part
 from query.newest import EVERYTHING
+from query.newest_rows import NewestRows
 from query.plan import Selection
 from query.ports import Backend
 from query.replies import Begun
@@ -66,6 +67,7 @@ def part_of(
     asked: StreamRequest,
     columns: Sequence[PhysicalColumn],
     tables: Iterator[pa.Table],
+    newest: NewestRows | None = None,
 ) -> Part:
     """A channel's rows with their frame."""
     wanted = Selection(0, 0, streams=asked.streams or None).wants
@@ -75,6 +77,7 @@ def part_of(
         columns=[column for column in columns if wanted(column)],
         described=backend.store.registry.stream_descriptions(channel.id),
         tables=tables,
+        newest=newest,
     )
 
 

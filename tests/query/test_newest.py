@@ -1,12 +1,21 @@
 """query/newest.py: what is kept is the answer as long as it is, while rows come, are sealed and leave the ring."""
 
+import itertools
+import json
 import random
+from dataclasses import replace
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
+from query.formats import Layout, Part, pieces_of
 from query.newest import EVERYTHING
+from query.newest_rows import TEXT_BYTES_MAX, NewestRows
 from query.plan import Selection
+from query.rows import EMPTY
+from query.stream_request import Format
+from storage.block import Block
 from tests.query.filled_store import FilledStore
 
 RING_ROWS = 64
@@ -36,11 +45,69 @@ def test_the_newest_are_the_newest_whoever_asks_how_often(tmp_path: Path, seed: 
                 continue
             answered += 1
             of = [each for each in house.readings if selection is EVERYTHING or each.device == "b"]
-            _, table = found
+            table = found[1].table()
             assert sorted(table.column("seq").to_pylist()) == [each.seq for each in of[-count:]]
             assert sorted(table.column("n").to_pylist()) == [each.value["n"] for each in of[-count:]]
     house.close()
     assert answered > 40
+
+
+VALUES = (
+    1.5, 7, 2**60, -3.25, True, False, None, "", "é\n", [1, "x"], {}, {"t": 1}, {"t": "x", "u": None, "v": 2.5},
+    {"u": True, "v": 2**60}, {"t": {"deep": [1]}}, {"v": -0.0, "w": "long " * 40},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_text_is_the_same_from_the_rings_rows_and_from_their_table(tmp_path: Path, seed: int) -> None:
+    source = random.Random(f"text {seed}")
+    house = FilledStore(tmp_path / "data", DEVICES, RING_ROWS)
+    for _ in range(50):
+        at_us = 1_711_846_000_000_000 + source.randrange(10**10)  # around a change of the clock
+        house.append(source.choice(VALUES), at_us, source.choice(DEVICES), source.choice((None, "hall", "ä")))
+    house.commit()
+    channel = house.channels[0]
+    for zone, descending, count in itertools.product(("Europe/Berlin", "UTC"), (False, True), (1, 2, 20, 50)):
+        streams = source.choice((None, ("t",), ("v", "w")))
+        found = house.backend.newest.from_memory(channel, replace(EVERYTHING, streams=streams), count)
+        assert found is not None
+        rows = found[1]
+        assert isinstance(rows.source, Block)
+        layout = Layout(zone=ZoneInfo(zone), descending=descending)
+        part = Part(1, {"channel": 1}, rows.columns, {}, iter([rows.table()]))
+        of_table = b"".join(pieces_of(Format.JSON, [part], layout))
+        for _ in range(2):  # made, and remembered
+            newest = replace(part, tables=iter(()), newest=rows)
+            assert b"".join(pieces_of(Format.JSON, [newest], layout)) == of_table
+        assert len(json.loads(of_table)["stream"]) == count
+    house.close()
+
+
+def test_text_is_remembered_with_the_rows_up_to_a_size() -> None:
+    rows = NewestRows(EMPTY, (), (str, str))
+    assert rows.text("short", lambda: b"x") == rows.text("short", lambda: b"y") == b"x"
+    assert rows.text("other", lambda: b"z") == b"z"
+    assert rows.text("short", lambda: b"y") == b"y"
+    long = b"x" * (TEXT_BYTES_MAX + 1)
+    assert (rows.text("long", lambda: long), rows.text("long", lambda: b"x")) == (long, b"x")
+
+
+def test_who_asks_again_before_something_came_gets_the_same_rows(tmp_path: Path) -> None:
+    house = FilledStore(tmp_path / "data", DEVICES, RING_ROWS)
+    house.append({"n": 1}, 1_700_000_000_000_000, "a")
+    house.commit()
+    channel, newest = house.channels[0], house.backend.newest
+    first = newest.from_memory(channel, EVERYTHING, 1)
+    house.append({"n": 2}, 1_700_000_000_000_000, "a", channel=2)
+    house.commit()
+    assert first is not None
+    assert newest.from_memory(channel, EVERYTHING, 1) == first
+    house.append({"n": 3}, 1_700_000_000_000_000, "a")
+    house.commit()
+    found = newest.from_memory(channel, EVERYTHING, 1)
+    assert found is not None
+    assert found[1].table().column("n").to_pylist() == [3]
+    house.close()
 
 
 def test_the_ring_is_walked_back_to_the_first_that_counts(tmp_path: Path) -> None:
