@@ -147,7 +147,7 @@ GET: Final = described(
     "The array has one element.",
     Reply(list[DeviceShown], [EXAMPLE], "an array with the device"),
     parameters=[DEVICE_ID],
-    errors=["NO_DEVICE"],
+    errors=["BAD_PARAMETER", "NO_DEVICE"],
 )
 ADD: Final = described(
     "Register a device",
@@ -173,5 +173,5 @@ DELETE: Final = described(
     "A reading that it sends later registers it anew.",
     DELETED,
     parameters=[DEVICE_ID],
-    errors=["NO_DEVICE", "UNAVAILABLE"],
+    errors=["BAD_PARAMETER", "NO_DEVICE", "UNAVAILABLE"],
 )

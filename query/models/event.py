@@ -8,6 +8,7 @@ from typing_extensions import TypedDict
 from query.models import CLOSED, OPEN
 from query.models.scalars import ChannelNumber, Flag, Text
 from query.openapi import DELETED, Body, Parameter, Reply, described
+from storage.registry import URL_PATTERN
 
 Operator = Literal["<", ">", "<=", ">=", "=", "!="]
 Notify = Literal["email", "http"]
@@ -35,7 +36,9 @@ class EventFields(TypedDict, total=False):
     mapped_ch: Annotated[ChannelNumber | None, Field(description="null: it watches none")]
     description: Text
     notify_type: Notify
-    post_url: Text
+    post_url: Annotated[
+        Text, Field(pattern=f"^{URL_PATTERN}$", description="absolute, http or https, no user or password")
+    ]
     enabled: Flag
     source: Text
     operator: Operator
@@ -63,13 +66,14 @@ LIST: Final = described(
     "All events",
     "In the order of their numbers.",
     Reply(list[EventShown], [EXAMPLE], "the events, perhaps none"),
+    errors=["BAD_PARAMETER"],
 )
 GET: Final = described(
     "One event, as an array",
     "The array has one element.",
     Reply(list[EventShown], [EXAMPLE], "an array with the event"),
     parameters=[EVENT_ID],
-    errors=["NO_EVENT"],
+    errors=["BAD_PARAMETER", "NO_EVENT"],
 )
 ADD: Final = described(
     "Make an event; without a body a blank one",
@@ -91,5 +95,5 @@ DELETE: Final = described(
     "Its number does not come back.",
     DELETED,
     parameters=[EVENT_ID],
-    errors=["NO_EVENT", "UNAVAILABLE"],
+    errors=["BAD_PARAMETER", "NO_EVENT", "UNAVAILABLE"],
 )

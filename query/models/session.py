@@ -35,6 +35,7 @@ LIST: Final = described(
     "The connected MQTT clients",
     "The longest connected first.",
     Reply(list[SessionShown], [EXAMPLE], "the clients, perhaps none"),
+    errors=["BAD_PARAMETER"],
 )
 KICK: Final = described(
     "Disconnect a client",
@@ -46,5 +47,5 @@ KICK: Final = described(
             where="path", kind={"type": "string", "pattern": "[^/]$"}, example="pump-7_a1b2",
         )
     ],
-    errors=["NO_SESSION"],
+    errors=["BAD_PARAMETER", "NO_SESSION"],
 )  # fmt: skip

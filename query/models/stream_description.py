@@ -44,14 +44,14 @@ LIST: Final = described(
     "In the order of their names.",
     Reply(list[StreamShown], [EXAMPLE], "the streams, perhaps none"),
     parameters=[CHANNEL],
-    errors=["NO_CHANNEL"],
+    errors=["BAD_PARAMETER", "NO_CHANNEL"],
 )
 GET: Final = described(
     "One stream, as an array",
     "The array has one element.",
     Reply(list[StreamShown], [EXAMPLE], "an array with the stream"),
     parameters=[CHANNEL, NAME],
-    errors=["NO_CHANNEL", "NO_STREAM"],
+    errors=["BAD_PARAMETER", "NO_CHANNEL", "NO_STREAM"],
 )
 UPDATE: Final = described(
     "Describe a stream: label, unit, description",
@@ -66,5 +66,5 @@ DELETE: Final = described(
     "A stream without data is not listed any more.",
     DELETED,
     parameters=[CHANNEL, NAME],
-    errors=["NO_CHANNEL", "NO_STREAM", "UNAVAILABLE"],
+    errors=["BAD_PARAMETER", "NO_CHANNEL", "NO_STREAM", "UNAVAILABLE"],
 )

@@ -145,6 +145,7 @@ GET: Final = described(
     "The account that the token belongs to, as an array",
     "With its tokens and with what it stores.",
     Reply(list[UserShown], [EXAMPLE], "an array with the account"),
+    errors=["BAD_PARAMETER"],
 )
 UPDATE: Final = described(
     "Change the account's descriptive fields",

@@ -208,6 +208,7 @@ def routes(backend: Backend) -> APIRouter:
     @router.get("/v2/device/{device_id:path}", **about.GET)
     async def get_device(request: Request, device_id: str) -> Response:
         user = user_of(request, backend)
+        only_parameters(request, ())
         backend.store.flush_states()
         device = registry.device(user.user_id, device_id)
         if device is None:
@@ -243,6 +244,7 @@ def routes(backend: Backend) -> APIRouter:
     @router.delete("/v2/device/{device_id:path}", **about.DELETE)
     async def delete_device(request: Request, device_id: str) -> Response:
         user = user_of(request, backend)
+        only_parameters(request, ())
         try:
             with change(backend, user.user_id):
                 registry.delete_device(user.user_id, device_id, backend.now()[1])

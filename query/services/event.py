@@ -9,7 +9,7 @@ from query.errors import ApiError
 from query.lists import reply_rows
 from query.models import event as about
 from query.ports import Backend
-from query.requests import boolean, change, mapped_channel, object_of, reply, user_of
+from query.requests import boolean, change, mapped_channel, object_of, only_parameters, reply, user_of
 from storage.registry import Event, EventLimitError, FieldError, User
 
 SHOWN = (
@@ -66,11 +66,14 @@ def routes(backend: Backend) -> APIRouter:
     @router.get("/v2/event", **about.LIST)
     async def list_events(request: Request) -> Response:
         user = user_of(request, backend)
+        only_parameters(request, ())
         return await reply_rows(shown(event) for event in registry.events(user.user_id))
 
     @router.get("/v2/event/{event_id}", **about.GET)
     async def get_event(request: Request, event_id: str) -> Response:
-        return reply([shown(known(user_of(request, backend), event_id))])
+        user = user_of(request, backend)
+        only_parameters(request, ())
+        return reply([shown(known(user, event_id))])
 
     @router.post("/v2/event", **about.ADD)
     async def add_event(request: Request) -> Response:
@@ -101,6 +104,7 @@ def routes(backend: Backend) -> APIRouter:
     @router.delete("/v2/event/{event_id}", **about.DELETE)
     async def delete_event(request: Request, event_id: str) -> Response:
         user = user_of(request, backend)
+        only_parameters(request, ())
         event = known(user, event_id)
         with change(backend, user.user_id):
             registry.delete_event(user.user_id, event.event_id)

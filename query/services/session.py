@@ -6,7 +6,7 @@ from query.errors import ApiError
 from query.lists import reply_rows
 from query.models import session as about
 from query.ports import Backend, LiveSession
-from query.requests import reply, user_of
+from query.requests import only_parameters, reply, user_of
 from query.times import format_time, zone_of
 from storage.registry import User
 
@@ -29,6 +29,7 @@ def routes(backend: Backend) -> APIRouter:
     @router.get("/v2/session", **about.LIST)
     async def list_sessions(request: Request) -> Response:
         user = user_of(request, backend)
+        only_parameters(request, ())
         live = backend.sessions.live(user.user_id)
         live.sort(key=lambda session: (session.connected_at_us, session.client_id))
         return await reply_rows(shown(session, user) for session in live)
@@ -36,6 +37,7 @@ def routes(backend: Backend) -> APIRouter:
     @router.delete("/v2/session/{client_id:path}", **about.KICK)
     async def kick_session(request: Request, client_id: str) -> Response:
         user = user_of(request, backend)
+        only_parameters(request, ())
         if not backend.sessions.kick(user.user_id, client_id):
             raise ApiError("NO_SESSION", f"no client {client_id} is connected")
         return reply({})

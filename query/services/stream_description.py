@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from query.errors import ApiError
 from query.models import stream_description as about
 from query.ports import Backend
-from query.requests import change, channel_of, object_of, reply, user_of
+from query.requests import change, channel_of, object_of, only_parameters, reply, user_of
 from storage.kinds import Kind
 from storage.naming import stream_name
 from storage.registry import STREAM_TEXTS, Channel, FieldError, LimitError, StreamDescription
@@ -58,12 +58,16 @@ def routes(backend: Backend) -> APIRouter:
 
     @router.get("/v2/channel/{number}/stream", **about.LIST)
     async def list_streams(request: Request, number: str) -> Response:
-        channel = channel_of(backend, user_of(request, backend), number)
+        user = user_of(request, backend)
+        only_parameters(request, ())
+        channel = channel_of(backend, user, number)
         return reply(streams_of(store, channel))
 
     @router.get("/v2/channel/{number}/stream/{name:path}", **about.GET)
     async def get_stream_description(request: Request, number: str, name: str) -> Response:
-        channel = channel_of(backend, user_of(request, backend), number)
+        user = user_of(request, backend)
+        only_parameters(request, ())
+        channel = channel_of(backend, user, number)
         return reply([one(channel, name)])
 
     @router.put("/v2/channel/{number}/stream/{name:path}", **about.UPDATE)
@@ -85,6 +89,7 @@ def routes(backend: Backend) -> APIRouter:
     @router.delete("/v2/channel/{number}/stream/{name:path}", **about.DELETE)
     async def forget_stream(request: Request, number: str, name: str) -> Response:
         user = user_of(request, backend)
+        only_parameters(request, ())
         channel = channel_of(backend, user, number)
         one(channel, name)
         with change(backend, user.user_id):

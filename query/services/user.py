@@ -71,7 +71,9 @@ def routes(backend: Backend) -> APIRouter:
 
     @router.get("/v2/user", **about.GET)
     async def get_user(request: Request) -> Response:
-        return reply([shown(backend, user_of(request, backend))])
+        user = user_of(request, backend)
+        only_parameters(request, ())
+        return reply([shown(backend, user)])
 
     @router.put("/v2/user", **about.UPDATE)
     async def update_user(request: Request) -> Response:

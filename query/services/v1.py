@@ -13,6 +13,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.types import Message, Receive, Scope, Send
 
 from query.background import in_background
+from query.errors import ApiError
 from query.ports import Backend
 from query.requests import channel_of, reply, user_of
 from query.services.channel import last_update
@@ -197,6 +198,10 @@ def routes(backend: Backend) -> APIRouter:
 
     @router.get("/v1/stream/{number}", summary="Entries of a channel as four numbers each")
     async def get_stream(request: Request, number: str) -> Response:
+        asked = request.headers.getlist("x-aggregate") + request.query_params.getlist("aggregate")
+        if any("," in each for each in asked):
+            user_of(request, backend)
+            raise ApiError("BAD_AGGREGATE", "X-AGGREGATE: v1 has one at a time")
         return Passed(request, f"/v2/stream/{number}", is_old=True)
 
     @router.api_route("/v1/{path:path}", methods=methods, summary="The same as v2's")

@@ -14,6 +14,7 @@ from storage.registry.devices import DEVICE_SORTS, DEVICE_TEXTS, Device, DeviceF
 from storage.registry.events import EVENT_TEXTS, NOTIFY_TYPES, OPERATORS, Event, Events
 from storage.registry.fields import (
     TEXT_BYTES_MAX,
+    URL_PATTERN,
     ChannelLimitError,
     DeviceLimitError,
     EventLimitError,
@@ -32,7 +33,7 @@ from storage.registry.users import QUOTAS, USER_TEXTS, Quotas, User
 
 __all__ = [
     "CHANNEL_NUMBER_MAX", "DEVICE_SORTS", "DEVICE_TEXTS", "EVENT_TEXTS", "FORMAT", "NOTIFY_TYPES", "OPERATORS",
-    "OVERLAP_S_MAX", "QUOTAS", "STREAM_TEXTS", "TEXT_BYTES_MAX", "USER_TEXTS", "WHICH",
+    "OVERLAP_S_MAX", "QUOTAS", "STREAM_TEXTS", "TEXT_BYTES_MAX", "URL_PATTERN", "USER_TEXTS", "WHICH",
     "AdminToken", "AuditRow", "Channel",
     "ChannelLimitError", "Device", "DeviceFilter", "DeviceLimitError", "Event", "EventLimitError", "FieldError",
     "InUseError",

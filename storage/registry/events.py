@@ -8,11 +8,13 @@ from typing import Any, Final
 
 from storage.registry.devices import Devices
 from storage.registry.fields import (
+    URL_PATTERN,
     EventLimitError,
     FieldError,
     UnknownError,
     check_flag,
     check_names,
+    check_pattern,
     check_texts,
 )
 
@@ -135,6 +137,7 @@ class Events(Devices):
     def _check_event(fields: dict[str, Any]) -> None:
         check_names(fields, (*EVENT_TEXTS, "notify_type", "operator", "enabled", "channel"), "an event")
         check_texts(fields, EVENT_TEXTS)
+        check_pattern(fields, "post_url", URL_PATTERN, "http:// or https://, a host, and no user or password")
         check_flag(fields, "enabled")
         for name, words in (("notify_type", NOTIFY_TYPES), ("operator", OPERATORS)):
             if name in fields and fields[name] not in words:

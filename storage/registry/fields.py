@@ -1,9 +1,17 @@
 """What may stand in the registry's fields, and how it says no."""
 
+import re
 import zoneinfo
 from typing import Any, Final
 
 TEXT_BYTES_MAX: Final = 1_024  # of one descriptive field
+# An absolute http or https URL without a user's name or password in it, in printable ASCII; or nothing.
+_PORT: Final = "[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]"
+URL_PATTERN: Final = (
+    rf"([hH][tT][tT][pP][sS]?://([A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(:({_PORT}))?([/?#][!-~]*)?)?"
+)
+# One address of a mailbox, without words around it: what could become a header of its own is none; or nothing.
+MAIL_PATTERN: Final = r"([^\s@<>,;:\x00-\x1f\x7f]+@[^\s@<>,;:\x00-\x1f\x7f]+)?"
 # What else lies in a system's zone directory: this machine's own zone, and all zones again with other rules.
 NOT_ZONES: Final = ("localtime", "posix", "posixrules", "right")
 
@@ -84,6 +92,12 @@ def check_texts(fields: dict[str, Any], names: tuple[str, ...]) -> None:
             raise FieldError(f"{name}: not Unicode text")
         if len(value.encode()) > TEXT_BYTES_MAX:
             raise FieldError(f"{name}: longer than {TEXT_BYTES_MAX} bytes")
+
+
+def check_pattern(fields: dict[str, Any], name: str, pattern: str, words: str) -> None:
+    """Refuse a text that is not of this form. Raises FieldError."""
+    if not re.fullmatch(pattern, fields.get(name, "")):
+        raise FieldError(f"{name}: expected {words}, or nothing")
 
 
 def check_flag(fields: dict[str, Any], name: str) -> None:

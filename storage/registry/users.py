@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from storage.registry.fields import (
+    MAIL_PATTERN,
     FieldError,
     UnknownError,
     check_flag,
     check_names,
+    check_pattern,
     check_texts,
     check_zone,
     is_text,
@@ -230,6 +232,8 @@ class Users(RegistryFile):
     def _check_user(fields: dict[str, Any]) -> None:
         check_names(fields, (*USER_TEXTS, "enabled", *QUOTAS), "a user")
         check_texts(fields, USER_TEXTS)
+        for name in ("email1", "email2"):
+            check_pattern(fields, name, MAIL_PATTERN, "one address such as a@example.com")
         check_flag(fields, "enabled")
         if "locale" in fields:
             check_zone(fields["locale"])

@@ -119,3 +119,25 @@ def test_a_body_is_json_whatever_its_label_says(daemon: Daemon, label: str) -> N
 def test_half_a_surrogate_pair_is_refused(daemon: Daemon, path: str, body: str) -> None:
     call(daemon, "POST", path)
     assert refused(daemon, "PUT", path, body) == (400, "BAD_JSON_FORMAT")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v2/device", "/v2/device/d", "/v2/channel", "/v2/channel/1", "/v2/channel/1/stream", "/v2/channel/1/stream/x",
+        "/v2/stream/37", "/v2/event", "/v2/event/1", "/v2/session", "/v2/user", "/v2/user/audit",
+    ],
+)  # fmt: skip
+def test_a_parameter_that_there_is_not_is_refused(daemon: Daemon, path: str) -> None:
+    call(daemon, "POST", "/v2/channel/37")
+    assert refused(daemon, "GET", f"{path}?nonsense=1") == (400, "BAD_PARAMETER")
+    if path in ("/v2/device/d", "/v2/channel/1", "/v2/channel/1/stream/x", "/v2/event/1"):
+        assert refused(daemon, "DELETE", f"{path}?nonsense=1") == (400, "BAD_PARAMETER")
+
+
+def test_what_old_clients_ask_passes_parameters_and_headers_over(daemon: Daemon) -> None:
+    call(daemon, "POST", "/v2/channel/38")
+    for path in ("/v1/channel", "/v1/channel/38", "/v1/stream/38", "/healthz"):
+        assert call(daemon, "GET", f"{path}?nonsense=1", X_ENDTIME="last", X_NONSENSE="1")[0] == 200
+    assert call(daemon, "GET", "/v2/channel/38", X_NONSENSE="1")[0] == 200
+    assert daemon.post("passing", "1", "/post_v2/?nonsense=1")[0] == 201

@@ -82,6 +82,28 @@ def test_every_operator_and_notification_is_taken(daemon: Daemon, operator: str,
         ({"source": 1}, (400, "BAD_JSON_FORMAT")),
         ({"description": "x" * 1_025}, (400, "BAD_JSON_FORMAT")),
         ({"post_url": ["x"]}, (400, "BAD_JSON_FORMAT")),
+        *(
+            ({"post_url": url}, (400, "BAD_JSON_FORMAT"))
+            for url in (
+                "ops.example/hook",
+                "/hook",
+                "//ops.example/",
+                "ftp://ops.example/",
+                "javascript:alert(1)",
+                "http://",
+                "http:///x",
+                "http://me:secret@ops.example/",
+                "http://me@ops.example/",
+                "http://ops.example:99999/",
+                "http://ops.example:x/",
+                "http://ops.example/a b",
+                "http://ops.example/\n",
+                "http://ops.example\r\nX: y",
+                "http://ops.example/\u00e4",
+                " http://ops.example/",
+                "http://ops.example/" + "x" * 1_024,
+            )
+        ),
         ({"mapped_ch": "x"}, (400, "BAD_JSON_FORMAT")),
         ({"mapped_ch": 99}, (404, "NO_CHANNEL")),
         ("{", (400, "BAD_JSON_FORMAT")),
@@ -96,6 +118,17 @@ def test_what_cannot_be_is_refused_and_changes_nothing(
     assert refused(daemon, "POST", "/v2/event", body) == answer
     assert refused(daemon, "PUT", f"/v2/event/{event['event_id']}", body) == answer
     assert call(daemon, "GET", "/v2/event") == before
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "", "http://ops.example", "https://ops.example:8443/hook?to=a@b.example&x=%20#top", "HTTP://10.0.0.7/x",
+        "http://[::1]:80/", "http://ops.example?x",
+    ],
+)  # fmt: skip
+def test_a_webhook_is_an_absolute_url(daemon: Daemon, url: str) -> None:
+    assert made(daemon, {"notify_type": "http", "post_url": url})["post_url"] == url
 
 
 def test_keys_that_are_not_known_or_fixed_are_passed_over(daemon: Daemon) -> None:

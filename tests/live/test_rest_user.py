@@ -53,6 +53,10 @@ def test_the_users_texts_change_and_nothing_else(daemon: Daemon) -> None:
     assert (user["user_id"], user["api_token"]) == (daemon.user["user_id"], daemon.user["api_token"])
     for wrong in (
         {"email1": 7},
+        {"email1": "nobody"},
+        {"email1": "a@example.com, b@example.com"},
+        {"email2": "a@example.com\r\nBcc: b@example.com"},
+        {"email2": "Me <a@example.com>"},
         {"organization": None},
         {"locale": "Mars/Base"},
         {"locale": "localtime"},

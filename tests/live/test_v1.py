@@ -64,6 +64,12 @@ def test_v1_stream_last_is_the_newest_first(daemon: Daemon) -> None:
     assert numbers(ascending) == ROWS[-3:]
 
 
+def test_v1_has_one_aggregate_at_a_time(daemon: Daemon) -> None:
+    assert refused(daemon, "GET", "/v1/stream/22", X_AGGREGATE="avg,max", **ALWAYS) == (400, "BAD_AGGREGATE")
+    assert refused(daemon, "GET", "/v1/stream/22?aggregate=avg,max", **ALWAYS) == (400, "BAD_AGGREGATE")
+    assert refused(daemon, "GET", "/v1/stream/22?aggregate=avg,max", X_APITOKEN="x") == (401, "AUTH_REQUIRED")
+
+
 @pytest.mark.parametrize(("aggregate", "value"), [("avg", 5), ("sum", 25), ("min", 2), ("max", 10)])
 def test_v1_stream_aggregates_are_plain_numbers(daemon: Daemon, aggregate: str, value: float) -> None:
     rows = call(daemon, "GET", "/v1/stream/22", X_AGGREGATE=aggregate, **ALWAYS)[1]
