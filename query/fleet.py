@@ -1,6 +1,5 @@
 """Many devices at once: pages of a large fleet, and provisioning from a table (JSON or CSV)."""
 
-import base64
 import csv
 import io
 import json
@@ -10,6 +9,7 @@ from typing import Any, Final
 
 from starlette.requests import Request
 
+from query.cursors import place_of, text_of
 from query.errors import ApiError
 from query.requests import number_of_channel, only_parameters
 from storage.registry import DEVICE_SORTS, DEVICE_TEXTS, DeviceFilter
@@ -55,26 +55,17 @@ def sort_of(request: Request) -> tuple[str, bool]:
 
 
 def encode_cursor(sort: str, value: Any, device_id: str) -> str:
-    text = json.dumps([sort, value, device_id], separators=(",", ":"))
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+    return text_of((sort, value, device_id))
 
 
 def decode_cursor(cursor: str | None, sort: str) -> tuple[Any, str] | None:
     """Where the next page begins. Raises ApiError: BAD_PARAMETER."""
     if cursor is None:
         return None
-    try:
-        padded = cursor + "=" * (-len(cursor) % 4)
-        found = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
-    except (ValueError, RecursionError):
-        found = None
-    match found:
-        case [str(key), str() | int() as value, str(device_id)] if (
-            key == sort and not isinstance(value, bool) and (isinstance(value, str) or abs(value) < 2**63)
-        ):
-            return value, device_id
-        case _:
-            raise ApiError("BAD_PARAMETER", "cursor: not from an answer that was sorted like this")
+    key, value, device_id = place_of(cursor, tuple[str, str | int, str])
+    if key != sort or (isinstance(value, int) and abs(value) >= 2**63):
+        raise ApiError("BAD_PARAMETER", "cursor: not from an answer that was sorted like this")
+    return value, device_id
 
 
 # ---- provisioning

@@ -5,8 +5,6 @@ first page was asked for. Rows never move and never change, so each of those com
 meanwhile, and whether it lies in the ring or in a file by then. What retention removes in between is gone.
 """
 
-import base64
-import binascii
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +14,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from query.cursors import place_of
 from query.errors import ApiError
 from query.order import time_order
 from query.plan import Selection
@@ -45,9 +44,6 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     at_us: int | None = None
     seq: int | None = None
 
-    def text(self) -> str:
-        return base64.urlsafe_b64encode(msgspec.msgpack.encode(self)).rstrip(b"=").decode()
-
     @property
     def order(self) -> tuple[int, int] | None:
         return None if self.at_us is None or self.seq is None else (self.at_us, self.seq)
@@ -66,11 +62,7 @@ def cursor_of(asked: StreamRequest, channels: Sequence[int], durable: int) -> Cu
     digest = digest_of(asked, channels)
     if asked.cursor is None:
         return Cursor(digest, durable)
-    try:
-        data = base64.b64decode(asked.cursor + "=" * (-len(asked.cursor) % 4), b"-_", validate=True)
-        cursor = msgspec.msgpack.decode(data, type=Cursor)
-    except (binascii.Error, ValueError, msgspec.MsgspecError):
-        raise ApiError("BAD_PARAMETER", "cursor: not one that an earlier page gave") from None
+    cursor = place_of(asked.cursor, Cursor)
     if cursor.digest != digest:
         raise ApiError("BAD_PARAMETER", "cursor: it belongs to another request; begin again without it")
     if (

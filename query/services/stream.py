@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fastapi import APIRouter, Request, Response
 
 from query.background import in_background
+from query.cursors import text_of
 from query.errors import ApiError
 from query.formats import Part, pieces_of
 from query.models import stream as about
@@ -179,7 +180,7 @@ def routes(backend: Backend) -> APIRouter:
                 made = await in_background(
                     lambda: read_page(cursor, len(channels), found.__getitem__, limit, descending=descending)
                 )
-        following = None if made.following is None else made.following.text()
+        following = None if made.following is None else text_of(made.following)
         touched = sorted(made.tables) or [cursor.part]
         parts = [
             part_of(backend, channels[i], asked, columns_of(backend, channels[i]),
