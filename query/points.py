@@ -1,11 +1,13 @@
-"""The points of a chart: each stream of a range thinned out on its own (query/downsample.py), as rows again.
+"""The points of a chart: each stream of a range thinned out on its own (query/downsample.pyx), as rows again.
 
-A row of the result has only those streams that keep it. One pass over the rows in order of time, window by window;
-before it one that counts.
+A row of the result has only those streams that keep it. Rows are counted, then read window by window: once for the
+extremes, in whatever order they are in; twice for LTTB, which wants them in the order of time. Their numbers go to
+compiled code as they were read; the rest of a row is looked at only if it is kept.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -14,18 +16,25 @@ from numpy.typing import NDArray
 
 from query.aggregate import Aggregates, aggregate_rows, numeric_of
 from query.buckets import BY, Grouping, Key, too_many
-from query.downsample import POINT, Downsampler, LargestTriangles, MinMax, Points
+from query.downsample import LargestTriangles, MinMax
 from query.engine import Engine
-from query.order import time_order
 from query.rows import EMPTY, ChannelRows, one_chunk, raw, windowed
+from query.taking import in_time_order
 from storage.cover import PublishedFile
 from storage.kinds import Kind
-from storage.wide import FIXED_FIELDS, TYPES, PhysicalColumn
+from storage.wide import FIXED_FIELDS, TYPES, PhysicalColumn, distinct
 
 METHODS: Final = ("lttb", "minmax")
 POINTS_MIN: Final = 3
 
 Series = tuple[str | None, Key]
+
+# A point that is kept: where it is in time and order, whose it is (places in lists of names), what it is.
+POINT: Final = np.dtype(
+    [("at_us", np.int64), ("seq", np.int64), ("device", np.int32), ("tag", np.int32),
+     ("cell", np.int64), ("column", np.int32)]
+)  # fmt: skip
+NOBODY: Final = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,23 +76,33 @@ def thin_out(
     if not counts or ends is None:
         return EMPTY
 
-    def sampler(series: Series) -> Downsampler:
-        if asked.method == "lttb":
-            return LargestTriangles(counts[series], asked.count)
-        return MinMax(*ends, asked.count)
-
     columns = numeric_of(rows)
-    reader = _Reader(columns, asked.by)
-    samplers: dict[Series, Downsampler] = {}
-    kept: list[Points] = []
-    for table in windowed(rows, engine.ahead, descending=False):
-        for series, points in reader.series(table):
-            if series not in samplers:
-                samplers[series] = sampler(series)
-            kept += samplers[series].feed(points)
-    for each in samplers.values():
-        kept += each.end()
-    return reader.table(np.concatenate(kept) if kept else np.zeros(0, POINT))
+    reader = _Reader(columns, asked.by, list(counts))
+    sampler: LargestTriangles | MinMax
+    if asked.method == "lttb":
+        sampler = LargestTriangles(np.array(list(counts.values()), np.int64), asked.count)
+        order = partial(in_time_order, descending=False)
+        if sampler.needs_averages:
+            for table in windowed(rows, engine.ahead, descending=False, finish=order):
+                for points in reader.points(table):
+                    sampler.average(points.at_us, points.number, points.series)
+            sampler.averaged()
+        tables = windowed(rows, engine.ahead, descending=False, finish=order)
+    else:
+        sampler = MinMax(*ends, len(counts), asked.count)
+        tables = windowed(rows, engine.ahead, descending=False)
+    kept = np.zeros(sampler.places, POINT)
+    is_kept = np.zeros(sampler.places, bool)
+    for table in tables:
+        for points in reader.points(table):
+            if isinstance(sampler, MinMax):
+                places, found = sampler.keep(points.at_us, points.seq, points.number, points.series)
+            else:
+                places, found = sampler.keep(points.at_us, points.number, points.series)
+            if len(places):
+                kept[places] = reader.described(table, points, found)
+                is_kept[places] = True
+    return reader.table(kept[is_kept])
 
 
 @dataclass(slots=True)
@@ -93,72 +112,110 @@ class _Names:
     listed: list[str | None] = field(default_factory=lambda: [None])
     _known: dict[str | None, int] = field(default_factory=lambda: {None: 0})
 
+    def number(self, name: str | None) -> int:
+        """The name's; a new one if it has none yet."""
+        if name not in self._known:
+            self._known[name] = len(self.listed)
+            self.listed.append(name)
+        return self._known[name]
+
     def numbers(self, column: pa.ChunkedArray) -> NDArray[np.int32]:
         """The number of each row's name."""
         if column.null_count == len(column):
             return np.zeros(len(column), np.int32)
         coded = one_chunk(column)
-        own: list[int] = []
-        for name in coded.dictionary.to_pylist():
-            if name not in self._known:
-                self._known[name] = len(self.listed)
-                self.listed.append(name)
-            own.append(self._known[name])
+        own = [self.number(name) for name in coded.dictionary.to_pylist()]
         index = coded.indices.fill_null(len(own)).to_numpy(zero_copy_only=False)
         numbers: NDArray[np.int32] = np.array([*own, 0], np.int32)[index]
         return numbers
 
 
-class _Reader:
-    """Tables as series of points, and back."""
+@dataclass(frozen=True, slots=True)
+class _Points:
+    """A stream's points in a table: arrays over all of its rows.
 
-    def __init__(self, columns: Sequence[PhysicalColumn], by: Sequence[str]) -> None:
+    Attributes:
+        series: which one each row's point belongs to; NOBODY where there is no number.
+        columns: (place among the columns, array) of those that may have it.
+    """
+
+    at_us: NDArray[np.int64]
+    seq: NDArray[np.int64]
+    number: NDArray[np.float64]
+    series: NDArray[np.int32]
+    columns: Sequence[tuple[int, pa.Array]]
+
+
+class _Reader:
+    """Tables as points of series, and back.
+
+    Args:
+        columns: of numbers.
+        by: names that tell series of a stream apart.
+        series: all that there are, in the order of their numbers.
+    """
+
+    def __init__(
+        self, columns: Sequence[PhysicalColumn], by: Sequence[str], series: Sequence[Series]
+    ) -> None:
         self._columns = columns
         self._by = by
+        self._numbers = {each: number for number, each in enumerate(series)}
         self._names = {name: _Names() for name in BY}
 
-    def series(self, table: pa.Table) -> Iterator[tuple[Series, Points]]:
-        """Each series' points, in order of time."""
+    def points(self, table: pa.Table) -> Iterator[_Points]:
+        """Each stream's points, in the order of the table."""
         if not table.num_rows:
             return
         at_us, seq = raw(table, "at"), raw(table, "seq")
-        order = time_order(at_us, seq, False)
-        points = np.zeros(table.num_rows, POINT)
-        points["at_us"], points["seq"] = at_us[order], seq[order]
+        keys, key_of = self._keys(table)
+        for stream in dict.fromkeys(column.name for column in self._columns):
+            known = [self._numbers.get((stream, key), NOBODY) for key in keys]
+            columns = [
+                (place, one_chunk(array))
+                for place, column in enumerate(self._columns)
+                if column.name == stream
+                and column.physical in table.column_names
+                and (array := table.column(column.physical)).null_count < len(array)
+            ]
+            if columns and max(known) != NOBODY:
+                series = np.array(known, np.int32)[key_of]
+                number, is_there = _numbers_of([array for _, array in columns])
+                if is_there is not None:
+                    series[~is_there] = NOBODY
+                yield _Points(at_us, seq, number, series, columns)
+
+    def _keys(self, table: pa.Table) -> tuple[list[Key], NDArray[np.int32]]:
+        """The keys of the table's rows, and which one each row has."""
+        key_of = np.zeros(table.num_rows, np.int32)
+        keys: list[Key] = [()]
+        for name in self._by:
+            listed = self._names[name].listed
+            own, number_of = distinct(self._names[name].numbers(table.column(name)).view(np.uint32))
+            codes = np.arange(len(keys) * len(own))
+            if len(keys) == 1:
+                key_of = number_of
+            elif len(own) > 1:
+                both = key_of.astype(np.int64) * len(own) + number_of
+                codes, inverse = np.unique(both, return_inverse=True)
+                key_of = inverse.astype(np.int32)
+            keys = [(*keys[code // len(own)], listed[own[code % len(own)]]) for code in codes.tolist()]
+        return keys, key_of
+
+    def described(self, table: pa.Table, points: _Points, rows: NDArray[np.int64]) -> NDArray[np.void]:
+        """These rows' points as POINT."""
+        made = np.zeros(len(rows), POINT)
+        made["at_us"], made["seq"] = points.at_us[rows], points.seq[rows]
         for name in BY:
-            points[name] = self._names[name].numbers(table.column(name))[order]
-        streams = dict.fromkeys(column.name for column in self._columns)
-        for stream in streams:
-            found = points.copy()
-            valid = np.zeros(len(found), bool)
-            for i, column in enumerate(self._columns):
-                if column.name == stream and column.physical in table.column_names:
-                    self._set(found, valid, i, one_chunk(table.column(column.physical)), order)
-            if valid.any():
-                yield from self._split(stream, found[valid])
+            made[name] = self._names[name].numbers(table.column(name).take(pa.array(rows)))
+        for place, array in points.columns:
+            taken = array.take(pa.array(rows))
+            here = taken.is_valid().to_numpy(zero_copy_only=False)
+            made["cell"][here] = taken.fill_null(0).to_numpy(zero_copy_only=False).view(np.int64)[here]
+            made["column"][here] = place
+        return made
 
-    def _set(
-        self, points: Points, valid: NDArray[np.bool_], place: int, array: pa.Array, order: NDArray[np.int64]
-    ) -> None:
-        here = array.is_valid().to_numpy(zero_copy_only=False)[order]
-        cells = array.fill_null(0).to_numpy(zero_copy_only=False)[order]
-        points["number"][here] = cells[here]
-        points["cell"][here] = cells.view(np.int64)[here]
-        points["column"][here] = place
-        valid |= here
-
-    def _split(self, stream: str | None, points: Points) -> Iterator[tuple[Series, Points]]:
-        if not self._by:
-            yield (stream, ()), points
-            return
-        codes = np.stack([points[name] for name in self._by], axis=1)
-        for code in np.unique(codes, axis=0):
-            names = tuple(
-                self._names[name].listed[number] for name, number in zip(self._by, code.tolist(), strict=True)
-            )
-            yield (stream, names), points[(codes == code).all(axis=1)]
-
-    def table(self, points: Points) -> pa.Table:
+    def table(self, points: NDArray[np.void]) -> pa.Table:
         """Points as rows: those of one datapoint are one row."""
         seq, first, row = np.unique(points["seq"], return_index=True, return_inverse=True)
         arrays: list[pa.Array] = [pa.array(seq), pa.array(points["at_us"][first]).view(FIXED_FIELDS[1].type)]
@@ -182,3 +239,20 @@ class _Reader:
                 fields.append(pa.field(column.physical, TYPES[column.kind]))
                 arrays.append(pa.array(cells.view(type_), mask=missing))
         return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+
+
+def _numbers_of(columns: Sequence[pa.Array]) -> tuple[NDArray[np.float64], NDArray[np.bool_] | None]:
+    """A stream's numbers out of the columns that may have them, and which rows have one; None if all have."""
+    number = np.zeros(0)
+    is_there: NDArray[np.bool_] | None = None
+    for i, array in enumerate(columns):
+        values = np.frombuffer(array.buffers()[1], np.int64)[array.offset : array.offset + len(array)]
+        own = values.view(np.float64) if pa.types.is_floating(array.type) else values.astype(np.float64)
+        valid = array.is_valid().to_numpy(zero_copy_only=False) if array.null_count else None
+        if i == 0 or valid is None:
+            number, is_there = own, valid
+        elif is_there is not None:
+            number, is_there = np.where(valid, own, number), is_there | valid
+        else:
+            number = np.where(valid, own, number)
+    return number, is_there

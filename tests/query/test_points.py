@@ -14,7 +14,7 @@ from query.stream_request import FORMATS
 from storage.cover import DAY_US
 from tests.query import filled_store, flat_readers
 from tests.query.filled_store import FilledStore, Reading, moment
-from tests.query.test_downsample import MinMax, points_of, reference, thinned
+from tests.query.test_downsample import extremes, points_of, reference
 
 DEVICES = ("a", "b")
 START_US = 19_843 * DAY_US
@@ -58,7 +58,7 @@ def wanted(readings: list[Reading], count: int, method: str, by: list[str], ends
         if method == "lttb":
             places = reference([(x - pairs[0][0], y) for x, y in pairs], count)
         else:
-            places = thinned(MinMax(*ends, count), points_of(pairs), [])
+            places = extremes(*ends, count, points_of(pairs), [])
         for place in places:
             reading, number = own[place]
             kept.setdefault(reading.seq, {})[key[0]] = number
