@@ -7,7 +7,7 @@ Small GETs: 16 keep-alive connections of http_load, each with one request under 
 daemon's CPU per request.
 The whole range: one request in each format, taken by drain, which counts the bytes and leaves them in the kernel: rows
 per second, the daemon's CPU per row, how far its private memory rose, and how long a server needs for as many bytes
-that sends one buffer again and again (null).
+that sends one buffer again and again (null). Rows have four streams; channel 2's, as many, have one and weigh less.
 A data directory that --data names is filled when it is empty and used again otherwise.
 """
 
@@ -99,7 +99,9 @@ class Client:
     def count(self, path: str) -> int:
         """The rows of a range, read as Arrow."""
         with self._reply(path) as reply, pa.ipc.open_stream(reply) as reader:
-            return sum(batch.num_rows for batch in reader)
+            rows = sum(batch.num_rows for batch in reader)
+            reply.read()  # the end of the content: the connection is used again
+            return rows
 
     def _reply(self, path: str) -> http.client.HTTPResponse:
         self._connection.request("GET", path, headers={"X-APITOKEN": self._token})
@@ -163,7 +165,7 @@ def measure(client: Client, end: datetime.datetime) -> list[Timing]:
 def by_hand(data: Path, end: datetime.datetime) -> list[Timing]:
     """What DuckDB needs for the same, asked over a glob as somebody would by hand."""
     day = (end - datetime.timedelta(days=10)).replace(hour=0, minute=0, second=0, microsecond=0)
-    source = f"read_parquet('{data}/data/*/*/*/*.parquet', hive_partitioning = false)"
+    source = f"read_parquet('{data}/data/*/channel=1/*/*.parquet', hive_partitioning = false)"
     hour = f"\"at\" BETWEEN TIMESTAMPTZ '{day:%Y-%m-%d} 05:00:00+00' AND TIMESTAMPTZ '{day:%Y-%m-%d} 06:00:00+00'"
     with duckdb.connect() as engine:
 
@@ -197,11 +199,18 @@ def by_hand(data: Path, end: datetime.datetime) -> list[Timing]:
 
 
 WHOLE = "/v2/stream/1?end=2999-01-01"
-FORMATS = {
-    "json": "", "ndjson": "&format=ndjson", "csv": "&format=csv", "arrow": "&format=arrow",
-    "arrow, in no order": "&format=arrow&sort=none", "parquet": "&format=parquet",
-}  # fmt: skip
-PROMISED_ROWS_PER_S = {"json": 3e6, "arrow": 30e6}
+NARROW = "/v2/stream/2?end=2999-01-01&format=arrow"
+RANGES = {
+    "json": WHOLE,
+    "ndjson": WHOLE + "&format=ndjson",
+    "csv": WHOLE + "&format=csv",
+    "arrow": WHOLE + "&format=arrow",
+    "arrow, in no order": WHOLE + "&format=arrow&sort=none",
+    "arrow, one stream": NARROW,
+    "arrow, one stream, in no order": NARROW + "&sort=none",
+    "parquet": WHOLE + "&format=parquet",
+}
+PROMISED_ROWS_PER_S = {"json": 3e6, "arrow": 30e6, "arrow, one stream": 30e6}
 SMALL_PER_S = 5_000
 SMALL = {
     "newest value": "/v2/stream/1?end=last",
@@ -257,7 +266,7 @@ def stream(address: str, token: str, pid: int, name: str, rows: int) -> Streamin
     watcher = threading.Thread(target=watch)
     watcher.start()
     found = run(
-        "drain", "--port", address.rpartition(":")[2], "--path", WHOLE + FORMATS[name],
+        "drain", "--port", address.rpartition(":")[2], "--path", RANGES[name],
         "--header", f"X-APITOKEN: {token}", "--server-pid", str(pid),
     )  # fmt: skip
     done.set()
@@ -316,7 +325,7 @@ def main() -> None:
         if not known.exists():
             end_us = time.time_ns() // 1000
             began = time.perf_counter()
-            user = fill(data, options.rows, options.days, options.devices, end_us)
+            user = fill(data, options.rows, options.days, options.devices, end_us, has_narrow=True)
             fill_s = round(time.perf_counter() - began, 1)
             known.write_text(json.dumps({"api_token": user.api_token, "end_us": end_us, "fill_s": fill_s}))
             print(f"{options.rows:,} rows filled in {fill_s} s")
@@ -325,9 +334,11 @@ def main() -> None:
         with daemon(data) as (process, address):
             client = Client(address, found["api_token"])
             timings = measure(client, end)
-            rows = client.count(WHOLE + FORMATS["arrow"])
+            rows = client.count(RANGES["arrow"])
+            if client.count(NARROW) != rows:
+                raise RuntimeError(f"{data}: filled without channel 2, or only in part")
             small = small_gets(address, found["api_token"], process.pid)
-            whole = [stream(address, found["api_token"], process.pid, name, rows) for name in FORMATS]
+            whole = [stream(address, found["api_token"], process.pid, name, rows) for name in RANGES]
         hand = by_hand(data, end)
         report(timings, hand, small, whole)
         options.output.mkdir(exist_ok=True)
