@@ -121,19 +121,27 @@ class StreamRequest:
     points: PointsRequest | None
 
 
-def parse_request(request: Request, user: User, page_rows_max: int) -> StreamRequest:
-    """Raises ApiError: BAD_TIME_FORMAT, BAD_PARAMETER, BAD_AGGREGATE."""
+def parse_request(
+    request: Request, user: User, page_rows_max: int, *, is_in_path: bool = False
+) -> StreamRequest:
+    """Read a request; ``is_in_path`` is whether its path names the channel.
+
+    Raises:
+        ApiError: BAD_TIME_FORMAT, BAD_PARAMETER, BAD_AGGREGATE.
+    """
     query = request.scope["query_string"]
     fields = tuple(field for field in request.scope["headers"] if field[0] in FIELDS)
     is_short = len(query) + sum(len(value) for _, value in fields) <= REMEMBERED_BYTES_MAX
-    return (_parse if is_short else _parse.__wrapped__)(query, fields, user.locale, page_rows_max)
+    return (_parse if is_short else _parse.__wrapped__)(query, fields, user.locale, page_rows_max, is_in_path)
 
 
 @lru_cache(REMEMBERED_MAX)
 def _parse(
-    query: bytes, fields: tuple[tuple[bytes, bytes], ...], locale: str, page_rows_max: int
+    query: bytes, fields: tuple[tuple[bytes, bytes], ...], locale: str, page_rows_max: int, is_in_path: bool
 ) -> StreamRequest:
     request = Request({"type": "http", "query_string": query, "headers": list(fields)})
+    if is_in_path and "channel" in request.query_params:
+        raise ApiError("BAD_PARAMETER", "channel: the path names one already; several go with /v2/stream")
     given = only_parameters(request, PARAMETERS)
 
     def ask(name: str) -> str | None:

@@ -81,7 +81,13 @@ def _offset(text: str) -> datetime.tzinfo:
 
 def format_time(at_us: int, zone: ZoneInfo, *, colon: bool = False) -> str:
     """Whole seconds with the zone's offset: ``+0900``, or ``+09:00`` with a colon (contract 4, row 3)."""
-    moment = EPOCH + datetime.timedelta(seconds=at_us // SECOND_US)
+    return _format_second(at_us // SECOND_US, zone, colon)
+
+
+@functools.lru_cache(4_096)
+def _format_second(second: int, zone: ZoneInfo, colon: bool) -> str:
+    """The same times are shown again and again: a channel's last update, a device's first day."""
+    moment = EPOCH + datetime.timedelta(seconds=second)
     text = moment.astimezone(zone).isoformat(timespec="seconds")[:25]  # old offsets have seconds too: cut off
     return text if colon else text[:22] + text[23:]
 

@@ -525,6 +525,9 @@ class Connection:
         self._gone.set()
 
     async def _read(self) -> None:
+        # A client answers the response that has just left; to look for its next request at once is in vain.
+        if self._phase is Phase.IDLE and isinstance(self._socket, socket.socket):
+            await trio.lowlevel.wait_readable(self._socket)
         while True:
             # Called off although the socket has become readable: what is not read is not begun, and owes no answer.
             await trio.lowlevel.checkpoint_if_cancelled()

@@ -5,17 +5,21 @@ import json
 import random
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
+import pyarrow as pa
 import pytest
+import trio
 
 from query.formats import Layout, Part, pieces_of
 from query.newest import EVERYTHING
 from query.newest_rows import TEXT_BYTES_MAX, NewestRows
 from query.plan import Selection
-from query.rows import EMPTY
+from query.rows import EMPTY, ChannelRows
 from query.stream_request import Format
 from storage.block import Block
+from storage.snapshot import Snapshot
 from tests.query.filled_store import FilledStore
 
 RING_ROWS = 64
@@ -120,4 +124,47 @@ def test_the_ring_is_walked_back_to_the_first_that_counts(tmp_path: Path) -> Non
     assert a is not None
     assert ring.newest(channel, 9, first=5).tolist() == [8, 7, 6, 5]
     assert ring.newest(channel, 9, device=a, first=3).tolist() == [6, 3]
+    house.close()
+
+
+async def test_files_are_searched_once_for_many_who_ask_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = FilledStore(tmp_path / "data", DEVICES, RING_ROWS)
+    house.append({"n": 1}, 1_700_000_000_000_000, "a")
+    house.seal()
+    for number in range(2 * RING_ROWS):  # of the other channel: the one row leaves the ring
+        house.append({"n": number}, 1_700_000_000_000_000, "a", channel=2)
+    house.commit()
+    searches: list[int] = []
+    search = house.backend.newest.from_files
+
+    def counted(snapshot: Snapshot, rows: ChannelRows, count: int, after_seq: int = -1) -> pa.Table:
+        searches.append(count)
+        return search(snapshot, rows, count, after_seq)
+
+    monkeypatch.setattr(house.backend.newest, "from_files", counted)
+    answers: list[Any] = []
+
+    async def ask() -> None:
+        answers.append(await house._send("GET", "/v2/stream/1", "end=last", {}, b""))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(16):
+            nursery.start_soon(ask)
+    assert answers == 16 * answers[:1]
+    assert answers[0][1]["stream"][0]["value"] == {"n": 1}
+    assert 1 <= len(searches) <= house.backend.queries.total_tokens
+    house.close()
+
+
+def test_a_channel_in_the_path_has_no_other_beside_it(tmp_path: Path) -> None:
+    house = FilledStore(tmp_path / "data", DEVICES, RING_ROWS)
+    for number, parameter, token in (
+        (1, "2", "BAD_PARAMETER"),
+        (1, "", "BAD_PARAMETER"),
+        (9, "2", "NO_CHANNEL"),
+    ):
+        status, reply = house.get(f"/v2/stream/{number}", {"channel": parameter, "end": "last"})
+        assert (400 <= status < 500, reply["error"]) == (True, token)
     house.close()
