@@ -136,9 +136,10 @@ def block_of(table: pa.Table, channel: int) -> tuple[Block, NDArray[np.int64]]:
     seq = _raw(columns["seq"], np.int64)
     edges = np.concatenate([[True], seq[1:] != seq[:-1]]) if len(seq) else np.zeros(0, np.bool_)
     first = np.flatnonzero(edges)
-    present = _valid(columns["column_id"])
     number, text = columns["number"], columns["text"]
-    value = np.where(_valid(number), _raw(number, np.uint64), _raw(columns["integer"], np.uint64))
+    value = _raw(number, np.uint64)
+    if number.null_count or text.null_count < len(text):
+        value = np.where(_valid(number), value, _raw(columns["integer"], np.uint64))
     data = b""
     if text.null_count < len(text):
         _, offset_buffer, data_buffer = text.buffers()
@@ -146,18 +147,20 @@ def block_of(table: pa.Table, channel: int) -> tuple[Block, NDArray[np.int64]]:
         data = b"" if data_buffer is None else data_buffer.slice(0, int(offsets[-1])).to_pybytes()
         lengths = np.diff(offsets).astype(np.uint64)
         np.copyto(value, lengths << np.uint64(40) | offsets[:-1].astype(np.uint64), where=_valid(text))
-    cells = np.concatenate([[0], np.cumsum(present)])
-    column = _raw(columns["column_id"], np.uint32)
-    all_present = bool(cells[-1] == len(present))
+    column, starts = _raw(columns["column_id"], np.uint32), np.append(first, len(seq))
+    if columns["column_id"].null_count:  # of datapoints without cells
+        present = _valid(columns["column_id"])
+        starts = np.concatenate([[0], np.cumsum(present)])[starts]
+        column, value = column[present], value[present]
     block = Block(
         seq[first],
         _raw(columns["at"], np.int64)[first],
         np.full(len(first), channel, np.uint32),
         _raw(columns["device_id"], np.uint32)[first],
         _raw(columns["tag_id"], np.uint32)[first],
-        cells[np.append(first, len(seq))],
-        column if all_present else column[present],
-        value if all_present else value[present],
+        starts,
+        column,
+        value,
         data,
     )
     return block, first

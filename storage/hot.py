@@ -263,7 +263,7 @@ class HotReader:
         if not path.stem.endswith(f"-{footer_crc(path):08x}"):
             raise DamagedFileError(path, "the footer's checksum is not the one in the file's name")
         try:
-            self._file = pq.ParquetFile(path, page_checksum_verification=True)
+            self._file = pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False)
         except (pa.ArrowException, OSError, ValueError) as error:
             if isinstance(error, OSError) and error.errno:  # the system's; Arrow's own have no number
                 raise
