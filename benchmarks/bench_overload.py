@@ -31,7 +31,7 @@ from benchmarks.runs import FAILURES, check_stored, conclude, progress, write_do
 from benchmarks.servers import Place, Server, provision, serve_thingscale
 from benchmarks.tables import Target, number, open_console, ratio, target_table, titled
 from benchmarks.traffic import LoadResult, Scenario, measure
-from query.sql.worker import OWN_BYTES
+from query.work.limits import OWN_BYTES
 from thingscale.config import SETTINGS
 
 CONNECTIONS: Final = 200
@@ -101,10 +101,11 @@ class MemoryWatch:
 
 
 def memory_allowance() -> int:
-    """What queries may take by the defaults: the daemon's, and each worker's in SQL."""
+    """What queries may take by the defaults: in the daemon, and in each worker that computes."""
     given = {setting.path: setting.default for setting in SETTINGS}
     sql = given["sql.concurrent_max"] * (given["sql.memory_bytes_max"] + OWN_BYTES)
-    return int(given["query.memory_bytes_max"] + sql)
+    heavy = given["query.concurrent_max"] * (given["query.worker_memory_bytes_max"] + OWN_BYTES)
+    return int(given["query.memory_bytes_max"] + heavy + sql)
 
 
 def run(server: Server, core: int | None, server_core: int | None, arguments: argparse.Namespace) -> Measured:

@@ -7,10 +7,12 @@ we write ourselves; what people type (a tag, a device) is always bound.
 """
 
 import datetime
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Final
@@ -18,7 +20,6 @@ from typing import Any, Final
 import duckdb
 import pyarrow as pa
 
-from query.background import made_standing_back, stand_back
 from query.plan import Selection
 from storage.cover import TIME_MAX_US, TIME_MIN_US, DeletedTag, PublishedFile
 from storage.wide import FIXED_FIELDS, PhysicalColumn
@@ -34,37 +35,52 @@ class EngineOptions:
     Attributes:
         threads: at most so many cores.
         memory_bytes_max: beyond it intermediate results go to ``spill``.
-        spill: directory for them.
+        spill: directory for them; each process has its own in it.
+        worker_memory_bytes_max: as ``memory_bytes_max``, in a worker.
     """
 
     threads: int
     memory_bytes_max: int
     spill: Path
+    worker_memory_bytes_max: int
 
 
 class Engine:
     """Runs SQL. Any thread; each call is one query.
+
+    The database is opened when it is needed. An engine that goes to a worker (query/work) has another one there.
 
     Attributes:
         ahead: threads that read what a query needs next.
     """
 
     def __init__(self, options: EngineOptions) -> None:
+        self._options = options
+        self._cursors: SimpleQueue[Any] = SimpleQueue()
+        self.ahead = ThreadPoolExecutor(options.threads, "read-ahead")
+
+    def __reduce__(self) -> tuple[type["Engine"], tuple[EngineOptions]]:
+        there = replace(self._options, memory_bytes_max=self._options.worker_memory_bytes_max)
+        return Engine, (there,)
+
+    @cached_property
+    def _database(self) -> Any:
+        options = self._options
         config: dict[str, Any] = {
             "threads": options.threads,
             "memory_limit": f"{options.memory_bytes_max}B",
-            "temp_directory": str(options.spill),
+            "temp_directory": str(spill_of(options.spill, os.getpid())),
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
         }
-        self._database = made_standing_back(lambda: duckdb.connect(config=config))
-        self._database.execute("SET parquet_metadata_cache = true")
-        self._cursors: SimpleQueue[Any] = SimpleQueue()
-        self.ahead = ThreadPoolExecutor(options.threads, "read-ahead", stand_back)
+        database = duckdb.connect(config=config)
+        database.execute("SET parquet_metadata_cache = true")
+        return database
 
     def close(self) -> None:
         self.ahead.shutdown(cancel_futures=True)
-        self._database.close()
+        if "_database" in vars(self):
+            self._database.close()
 
     @contextmanager
     def _cursor(self) -> Iterator[Any]:
@@ -135,6 +151,11 @@ class Engine:
         for at in (2, 3):
             table = table.set_column(at, table.field(at).name, table.column(at).dictionary_encode())
         return table
+
+
+def spill_of(directory: Path, pid: int) -> Path:
+    """Where a process puts what does not fit into memory. It may not exist."""
+    return directory / str(pid)
 
 
 def quoted(name: str) -> str:

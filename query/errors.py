@@ -109,7 +109,10 @@ MEANINGS = {
         "a written value is longer than `limits.payload_bytes_max`, or a message for a device than "
         "`limits.packet_bytes_max`"
     ),
-    "QUERY_MEMORY": "a query in SQL needs more than `sql.memory_bytes_max`",
+    "QUERY_MEMORY": (
+        "a query in SQL needs more than `sql.memory_bytes_max`, or another one more than "
+        "`query.worker_memory_bytes_max`"
+    ),
     "QUERY_TIMEOUT": "a query in SQL took longer than `sql.seconds_max`",
     "QUERY_TOO_LARGE": "an answer in SQL is longer than `sql.answer_bytes_max`",
     "REQUEST_TIMEOUT": "the request did not become complete in time",

@@ -14,8 +14,11 @@ from query.sql.workers import SqlWorkers
 from storage.store import Store
 from storage.writes import Entry, WriteOutcome
 
-if TYPE_CHECKING:  # the hub makes events as replies are made, and those know the backend
+if (
+    TYPE_CHECKING
+):  # the hub makes events as replies are made, readers write replies, and those know the backend
     from query.live import Hub
+    from query.readers import Readers
 
 
 class QueryCounts:
@@ -164,7 +167,8 @@ class Backend:
         on_registry_change: routes, tokens and users may be different now; looks by itself what is.
         is_ready: recovered and taking traffic.
         render_metrics: the Prometheus text; runs in a worker thread.
-        queries: how many range queries run at a time.
+        queries: how many small range queries run at a time.
+        readers: heavy ones.
         page_rows_max: what X-PAGELIMIT may ask for.
         buckets_max: buckets x groups x streams of an answer.
         exact_values_max: values of a stream that are sorted at once for percentiles.
@@ -189,6 +193,7 @@ class Backend:
     is_ready: Callable[[], bool]
     render_metrics: Callable[[], bytes]
     queries: trio.CapacityLimiter
+    readers: "Readers"
     page_rows_max: int
     buckets_max: int
     exact_values_max: int

@@ -5,18 +5,19 @@ the ring from being overwritten. Files stay held until the query ends; they cost
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Final, TypeVar
+from functools import cached_property, partial
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from query.engine import Engine
-from query.plan import WINDOW_ROWS, Selection, Window, plan
+from query.names import CarriedNames, KnownNames, Name, Names
+from query.plan import ROW_BYTES, WINDOW_ROWS, Selection, Window, plan
 from query.stretches import Place, Stretch, source_of, stretches
 from query.whole_files import RowGroup, groups_of, read_groups, read_whole
 from storage.block import Block
@@ -45,6 +46,11 @@ class Step:
 class ChannelRows:
     """What a query reads of one channel: a snapshot's files, and the ring's rows in memory. One thread at a time.
 
+    It can be pickled: then a worker reads it.
+
+    Attributes:
+        columns, published, hot: as in the snapshot.
+
     Args:
         snapshot: its rows in the ring are copied now; the caller closes it when the files have been read.
         selection: what is asked.
@@ -57,19 +63,29 @@ class ChannelRows:
     ) -> None:
         self.selection = selection
         self.columns = snapshot.columns
-        self._snapshot = snapshot
-        self._engine = engine
+        self.published, self.hot = snapshot.published, snapshot.hot
+        self.engine = engine
+        self._names: Names = KnownNames(snapshot.device_name, snapshot.tag_name)
+        self._window_rows = window_rows
         self._texts = np.array(
             [each.id for each in self.columns if each.kind in (Kind.TEXT, Kind.JSON)], np.uint32
         )
         self._fresh = [
             kept for block in snapshot.fresh_blocks() if (kept := self._select(block, selection)) is not None
         ]
-        self.windows = self._plan(window_rows)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """On the way to a worker."""
+        return {**self.__dict__, "_names": CarriedNames(self._fresh, self._names)}
+
+    @cached_property
+    def windows(self) -> list[Window]:
+        """That together hold all rows, in order of time."""
+        return self._plan(self._window_rows)
 
     def _plan(self, window_rows: int | None, *, is_cut: bool = True) -> list[Window]:
         return plan(
-            self.selection.start_us, self.selection.end_us, self._snapshot.published, self._snapshot.hot,
+            self.selection.start_us, self.selection.end_us, self.published, self.hot,
             self._fresh_by_day(), window_rows, is_cut=is_cut,
         )  # fmt: skip
 
@@ -94,19 +110,20 @@ class ChannelRows:
 
     def estimate(self) -> int:
         """About how many rows there are: exact in memory, in files as if times were even and every name wanted."""
-        files: list[PublishedFile | HotSegment] = [*self._snapshot.published, *self._snapshot.hot]
-        rows = sum(len(block) for block in self._fresh)
-        for file in files:
-            first, last = (
-                max(file.first_us, self.selection.start_us),
-                min(file.last_us + 1, self.selection.end_us),
-            )
-            rows += file.rows * max(last - first, 0) // (file.last_us + 1 - file.first_us)
-        return rows
+        fresh = sum(len(block) for block in self._fresh)
+        return fresh + sum(rows_in(file, self.selection) for file in self._files())
+
+    def weight(self) -> int:
+        """As ``estimate``, but long rows count for more."""
+        fresh = sum(max(len(block), len(block.text) // ROW_BYTES) for block in self._fresh)
+        return fresh + weight_in(self._files(), self.selection)
+
+    def _files(self) -> list[PublishedFile | HotSegment]:
+        return [*self.published, *self.hot]
 
     def ends(self) -> tuple[int, int] | None:
         """The first and the last time that there may be rows of, both inclusive; None without any."""
-        files: list[PublishedFile | HotSegment] = [*self._snapshot.published, *self._snapshot.hot]
+        files = self._files()
         firsts = [file.first_us for file in files] + [int(block.at_us.min()) for block in self._fresh]
         lasts = [file.last_us for file in files] + [int(block.at_us.max()) for block in self._fresh]
         if not firsts:
@@ -130,7 +147,7 @@ class ChannelRows:
 
         Where few of a file's rows may be wanted, or not all, DuckDB finds them, window by window.
         """
-        has_deleted = any(file.deleted for file in self._snapshot.published)
+        has_deleted = any(file.deleted for file in self.published)
         if self.selection.tags is not None or self.selection.devices is not None or has_deleted:
             for window in in_turn(self.windows, descending=descending):
                 yield Step(WINDOW_ROWS, partial(self.table, window))
@@ -152,13 +169,13 @@ class ChannelRows:
         tables = read_groups(groups, self.columns, stretch.selection) + self.in_hot(hot, stretch.selection)
         for place in stretch.places:
             if isinstance(place, Block):
-                tables += self._table_of(self._select(place, stretch.selection))
+                tables += self._table_of(self._select(place, stretch.selection), self._names.of(None))
         return pa.concat_tables(tables, promote_options="default") if tables else EMPTY
 
     def _published(self, files: Sequence[PublishedFile], part: Selection) -> list[pa.Table]:
         if part.tags is None and part.devices is None and not any(file.deleted for file in files):
             return read_whole(files, self.columns, part)
-        return [self._engine.scan(files, self.columns, part)]
+        return [self.engine.scan(files, self.columns, part)]
 
     def unpublished_of(self, window: Window) -> list[pa.Table]:
         """A window's rows that are not in published files."""
@@ -173,24 +190,46 @@ class ChannelRows:
         """Rows of the selection in these segments."""
         tables = []
         for segment in hot:
+            names = self._names.of(segment.path)
             for block in read_blocks(segment):
-                tables += self._table_of(self._select(block, selection))
+                tables += self._table_of(self._select(block, selection), names)
         return tables
 
     def in_ring(self, selection: Selection) -> list[pa.Table]:
         """Rows of the selection that only the ring has."""
         tables = []
         for block in self._fresh:
-            tables += self._table_of(self._select(block, selection))
+            tables += self._table_of(self._select(block, selection), self._names.of(None))
         return tables
 
-    def _table_of(self, block: Block | None) -> list[pa.Table]:
+    def _table_of(self, block: Block | None, names: tuple[Name, Name]) -> list[pa.Table]:
         if block is None:
             return []
         present = set(distinct_ids(block.column).tolist())
         columns = [column for column in self.columns if column.id in present and self.selection.wants(column)]
-        batch = to_record_batch(block, columns, self._snapshot.device_name, self._snapshot.tag_name)
+        batch = to_record_batch(block, columns, *names)
         return [pa.Table.from_batches([batch])]
+
+
+def rows_in(file: PublishedFile | HotSegment, selection: Selection) -> int:
+    """About how many rows of the selection's range a file has, as if times were even."""
+    return file.rows * _overlap_us(file, selection) // _length_us(file)
+
+
+def weight_in(files: Iterable[PublishedFile | HotSegment], selection: Selection) -> int:
+    """About how many rows of the range these files have; long rows count for more."""
+    return sum(
+        max(file.rows, file.bytes // ROW_BYTES) * _overlap_us(file, selection) // _length_us(file)
+        for file in files
+    )
+
+
+def _length_us(file: PublishedFile | HotSegment) -> int:
+    return file.last_us + 1 - file.first_us
+
+
+def _overlap_us(file: PublishedFile | HotSegment, selection: Selection) -> int:
+    return max(min(file.last_us + 1, selection.end_us) - max(file.first_us, selection.start_us), 0)
 
 
 EMPTY: Final = pa.schema(FIXED_FIELDS).empty_table()

@@ -180,6 +180,15 @@ class Meanings:
         )
 
 
+def meanings_in(path: Path) -> tuple[dict[int, str], dict[int, str]]:
+    """What the ids of devices and of tags in a finished hot file mean."""
+    described = json.loads(pq.read_metadata(path).metadata[METADATA_KEY.encode()])
+    devices, tags = (
+        {int(number): name for number, name in described[key].items()} for key in ("devices", "tags")
+    )
+    return devices, tags
+
+
 def segment_edges(block: Block) -> list[int]:
     """Where channel or day change, with both ends."""
     changes = np.diff(block.channel) != 0

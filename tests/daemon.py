@@ -180,3 +180,15 @@ class Daemon:
                 f"it never came to be; the daemon said:\n{self.log.read_text()[-3000:]}"
             )
             time.sleep(0.02)
+
+
+def workers(daemon: Daemon) -> list[int]:
+    """Processes that run queries: grandchildren of the daemon."""
+    children: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        children.setdefault(int(fields[1]), []).append(int(path.parent.name))
+    return [pid for nursery in children.get(daemon.process.pid, []) for pid in children.get(nursery, [])]

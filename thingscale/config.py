@@ -144,11 +144,13 @@ SETTINGS: Final = (
     Setting("storage.publish_grace_s", 900.0, "after UTC midnight, until a day is published", least=0),
     Setting("storage.part_rows_max", 4_000_000, "readings of one published file", least=1_000),
     Setting("query.threads", 2, "DuckDB's threads", least=1, most=1_024),
-    Setting("query.memory_bytes_max", 1 << 30, "DuckDB's memory", least=64 * MIB),
+    Setting("query.memory_bytes_max", 256 * MIB, "DuckDB's memory in the daemon", least=64 * MIB),
+    Setting("query.heavy_rows", 65_536, "rows beyond which a query runs in a worker", least=0),
+    Setting("query.worker_memory_bytes_max", 1 << 30, "memory of a worker for a heavy query", least=128 * MIB),
     Setting("query.page_rows_max", 100_000, "what X-PAGELIMIT may ask for", least=1, most=10_000_000),
     Setting("query.buckets_max", 500_000, "buckets x groups x streams of an answer", least=1, most=100_000_000),
     Setting("query.exact_values_max", 8_000_000, "values sorted at once for percentiles", least=1_000),
-    Setting("query.concurrent_max", 2, "range queries at a time; more wait", least=1, most=1_024),
+    Setting("query.concurrent_max", 2, "heavy queries at a time, and as many small ones", least=1, most=1_024),
     Setting("query.lookback_s", 300.0, "how old a value may be that PromQL shows", least=0.001, most=31_536_000),
     Setting(
         "query.prometheus_samples_max", 5_000_000, "samples of a selector in memory", least=1_000, most=100_000_000

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import resource
+import shutil
 import signal
 import socket
 import sys
@@ -40,7 +41,9 @@ from query.http.options import HttpOptions
 from query.http.server import HttpServer
 from query.live import Hub
 from query.ports import QueryCounts
+from query.readers import Readers
 from query.sql.workers import SqlWorkers
+from query.work.workers import Workers
 from storage.commit import CommitFailedError, Completed, GroupCommit
 from storage.committer import Committer
 from storage.disk import DiskFullError
@@ -63,6 +66,7 @@ from thingscale.settings import (
     engine_options,
     live_options,
     reactor_options,
+    reader_options,
     sql_options,
     store_options,
     writer_options,
@@ -170,8 +174,12 @@ class Daemon:
         self._states_max = STATES_MAX
         self._notes_max = NOTES_MAX
         self.is_ready = False
-        self.engine = Engine(engine_options(config))
-        self.sql = SqlWorkers(sql_options(config))
+        for_engine = engine_options(config)
+        shutil.rmtree(for_engine.spill, ignore_errors=True)  # of processes that were killed
+        self.engine = Engine(for_engine)
+        self.workers = Workers()
+        self.sql = SqlWorkers(sql_options(config), self.workers)
+        readers = Readers(reader_options(config), self.workers)
         metrics = Metrics(
             store,
             self.reactor,
@@ -181,6 +189,7 @@ class Daemon:
             self.commits,
             self.housekeeping,
             trio.CapacityLimiter(config["query.concurrent_max"]),
+            readers,
             QueryCounts(),
             self.live,
         )
@@ -200,6 +209,7 @@ class Daemon:
             lambda: self.is_ready,
             mqtt_clients,
             mqtt_clients,
+            readers,
             self.sql,
             self.writer,
             self.live,
@@ -336,7 +346,7 @@ class Daemon:
                 services.start_soon(run_reactor, self.reactor, now)
                 services.start_soon(run_ticks, self.reactor, now, self.on_tick)
                 services.start_soon(self.housekeeping.run)
-                services.start_soon(self.sql.serve)
+                services.start_soon(self.workers.serve)
                 services.start_soon(self.live.run)
                 await services.start(self.http.run)
                 await services.start(

@@ -17,6 +17,7 @@ from ingest.reactor import Reactor
 from query.http.server import HttpStatistics
 from query.live import Hub
 from query.ports import QueryCounts
+from query.readers import Readers
 from storage.commit import BUCKETS_S, GroupCommit
 from storage.store import Store
 from thingscale.housekeeping import Housekeeping
@@ -112,6 +113,7 @@ class Metrics:
     commits: GroupCommit
     housekeeping: Housekeeping
     queries: trio.CapacityLimiter
+    readers: Readers
     query_counts: QueryCounts
     live: Hub
 
@@ -202,7 +204,7 @@ class Metrics:
                 ((kind,), seconds) for kind, seconds in self.query_counts.seconds.items()
             ],
             "thingscale_sql_queries": [((outcome,), count) for outcome, count in self.query_counts.sql.items()],
-            "thingscale_queries_running": [((), self.queries.borrowed_tokens)],
+            "thingscale_queries_running": [((), self.queries.borrowed_tokens + self.readers.turns.borrowed_tokens)],
         }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from query.engine import Engine
 from query.live import Hub
 from query.newest import Newest
 from query.ports import Backend, PrometheusOptions, Publisher, Sessions, WriteLimits, Writer
+from query.readers import Readers
 from query.sql.workers import SqlWorkers
 from storage.store import Store
 from thingscale.clocks import now
@@ -27,6 +28,7 @@ def make_app(
     is_ready: Callable[[], bool],
     sessions: Sessions,
     publisher: Publisher,
+    readers: Readers,
     sql: SqlWorkers,
     writer: Writer,
     live: Hub,
@@ -45,6 +47,7 @@ def make_app(
             is_ready=is_ready,
             render_metrics=lambda: render(trio.from_thread.run_sync(metrics.take)),
             queries=metrics.queries,
+            readers=readers,
             page_rows_max=config["query.page_rows_max"],
             buckets_max=config["query.buckets_max"],
             exact_values_max=config["query.exact_values_max"],

@@ -7,6 +7,7 @@ from ingest.reactor import Options as ReactorOptions
 from ingest.writer import WriterOptions
 from query.engine import EngineOptions
 from query.live import LiveOptions
+from query.readers import ReaderOptions
 from query.sql.workers import SqlOptions
 from storage.journal import Limits
 from storage.store import StoreOptions
@@ -91,7 +92,19 @@ def live_options(config: Config) -> LiveOptions:
 
 def engine_options(config: Config) -> EngineOptions:
     return EngineOptions(
-        config["query.threads"], config["query.memory_bytes_max"], config.data.absolute() / "spill"
+        config["query.threads"],
+        config["query.memory_bytes_max"],
+        config.data.absolute() / "spill",
+        config["query.worker_memory_bytes_max"] // 2,
+    )
+
+
+def reader_options(config: Config) -> ReaderOptions:
+    return ReaderOptions(
+        heavy_rows=config["query.heavy_rows"],
+        concurrent_max=config["query.concurrent_max"],
+        memory_bytes_max=config["query.worker_memory_bytes_max"],
+        spill=engine_options(config).spill,
     )
 
 

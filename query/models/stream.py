@@ -179,7 +179,14 @@ def parameters_of(name: str, field: str | None) -> list[Parameter]:
 OFFERED: Final = [
     each for name, field in PARAMETERS.items() if name != "channel" for each in parameters_of(name, field)
 ]
-ERRORS: Final = ["BAD_AGGREGATE", "BAD_PARAMETER", "BAD_TIME_FORMAT", "NO_CHANNEL", "UNAVAILABLE"]
+ERRORS: Final = [
+    "BAD_AGGREGATE",
+    "BAD_PARAMETER",
+    "BAD_TIME_FORMAT",
+    "NO_CHANNEL",
+    "QUERY_MEMORY",
+    "UNAVAILABLE",
+]
 
 GET: Final = described(
     "Datapoints of a channel: the newest, a range, or an aggregate",

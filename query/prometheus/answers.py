@@ -3,12 +3,14 @@
 import datetime
 import json
 import math
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import numpy as np
 
 from query.prometheus.errors import BadDataError, ExecutionError
 from query.prometheus.evaluate import Value, signature
+from query.prometheus.labels import Labels
 from query.prometheus.language import parse_duration_us
 from query.prometheus.samples import Times
 from storage.cover import TIME_MAX_US, TIME_MIN_US
@@ -68,6 +70,20 @@ def matrix(value: Value, steps_us: Times) -> bytes:
             ]
             result.append({"metric": row.labels, "values": values})
     return success({"resultType": "matrix", "result": result})
+
+
+def names_in(limit: int | None, series: Iterable[Labels]) -> bytes:
+    """The names of the series' labels."""
+    return success(sorted({name for labels in series for name in labels})[:limit])
+
+
+def values_in(name: str, limit: int | None, series: Iterable[Labels]) -> bytes:
+    """What the series' labels of a name are."""
+    return success(sorted({labels[name] for labels in series if name in labels})[:limit])
+
+
+def series_in(limit: int | None, series: Sequence[Labels]) -> bytes:
+    return success(series[:limit])
 
 
 def time_us(name: str, text: str) -> int:

@@ -4,8 +4,9 @@ Of what an instant selector finds, a step can only ever show the last sample aft
 and no more, however many readings there are. Functions of ranges need every sample.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any, Final
 
 import numpy as np
@@ -38,20 +39,19 @@ class Series:
 
 
 class Deadline:
-    """Until when a query may run. Any thread.
+    """Until when a query may run. Any thread, any process: all have one monotonic clock.
 
     Args:
         seconds: that it may take from now on.
-        clock: monotonic seconds.
     """
 
-    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
-        self._seconds, self._clock = seconds, clock
-        self._ends = clock() + seconds
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._ends = monotonic() + seconds
 
     def check(self) -> None:
         """Raises TimedOutError."""
-        if self._clock() > self._ends:
+        if monotonic() > self._ends:
             raise TimedOutError(f"the query takes longer than {self._seconds:g} s")
 
 

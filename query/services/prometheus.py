@@ -5,32 +5,42 @@ everywhere.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import Any, Final, TypeVar
+from functools import partial
+from typing import Final
 from urllib.parse import parse_qsl
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
 
-from query.background import in_background
 from query.errors import ApiError
 from query.models import prometheus as about
 from query.models.prometheus import FORM
 from query.plan import Selection
 from query.ports import Backend
-from query.prometheus.answers import duration_us, instant, matrix, steps_between, success, time_us
+from query.prometheus.answers import (
+    duration_us,
+    names_in,
+    series_in,
+    steps_between,
+    success,
+    time_us,
+    values_in,
+)
 from query.prometheus.errors import BadDataError, PrometheusError
-from query.prometheus.evaluate import Evaluation, selectors_in, signature
+from query.prometheus.evaluate import selectors_in
 from query.prometheus.labels import DATA_LABELS, Labels, Stream, streams_matching, streams_of
 from query.prometheus.language import NAME_LABEL, Node, Selector, parse, parse_selector
-from query.prometheus.samples import Collector, Deadline, Series, Times, labels_in
-from query.requests import reply, user_of
-from query.rows import ChannelRows
+from query.prometheus.reads import Query, Selected, SeriesList, error_body
+from query.prometheus.samples import Deadline, Times
+from query.requests import user_of
+from query.services.reading import Found, Reading
+from query.written import Work
 from storage.cover import TIME_MAX_US, TIME_MIN_US
 from storage.registry import Channel, User
-from storage.snapshot import Snapshot
 from storage.wide import physical_columns
 
-Made = TypeVar("Made")
+# Selectors, and the times that each is about.
+Spans = list[tuple[Selector, tuple[int, int]]]
 
 PREFIX: Final = "/prometheus/api/v1"
 # What a client may ask for with timeout=, and what it gets without.
@@ -73,16 +83,16 @@ async def parameters_of(request: Request) -> Parameters:
     return Parameters([*pairs, *request.query_params.multi_items()])
 
 
-def error_reply(status: int, error_type: str, words: str) -> Response:
-    return reply({"status": "error", "errorType": error_type, "error": words}, status)
+def answered(body: bytes, status: int = 200) -> Response:
+    return Response(body, status, media_type="application/json")
 
 
-def limited(found: list[Any], parameters: Parameters) -> list[Any]:
-    """The first ``limit`` of them; 0 is no limit. Raises BadDataError."""
+def limit_of(parameters: Parameters) -> int | None:
+    """How many of a list; 0 is no limit. Raises BadDataError."""
     text = parameters.one("limit") or "0"
     if not (text.isascii() and text.isdigit() and len(text) <= 18):
         raise BadDataError(f"limit: expected a number, not {text!r}")
-    return found[: int(text) or None]
+    return int(text) or None
 
 
 def routes(backend: Backend) -> APIRouter:
@@ -116,141 +126,130 @@ def routes(backend: Backend) -> APIRouter:
         start_us, end_us = max(span[0], TIME_MIN_US), min(span[1], TIME_MAX_US)
         return Selection(start_us, end_us, tags, devices, tuple(stream.name for stream in streams))
 
-    async def each_channel(
-        user: User,
-        selector: Selector,
-        span: tuple[int, int],
-        use: Callable[[Snapshot, ChannelRows, list[Stream]], None],
-    ) -> None:
-        """Call ``use`` in a worker thread for each channel that the selector does not exclude.
+    reading = Reading(backend)
 
-        The span's end is exclusive.
-        """
-        for channel, streams in list(candidates(user, selector)):
-            selection = selection_of(user, channel, streams, selector, span)
-            if selection.start_us >= selection.end_us:
-                continue
-            with store.snapshot(channel, selection.start_us, selection.end_us) as snapshot:
-                rows = await in_background(ChannelRows, snapshot, selection, backend.engine)
-                snapshot.let_go_of_ring()
-                await in_background(use, snapshot, rows, streams)
+    async def read(
+        request: Request,
+        user: User,
+        asked: Spans,
+        work_of: Callable[[list[Selected]], Work],
+    ) -> Response:
+        """The reply of the work with what each selector finds in its span, whose end is exclusive."""
+        wanted: list[tuple[Channel, Selection | None]] = []
+        by: list[tuple[Selector, list[Stream]]] = []
+        for selector, span in asked:
+            for channel, streams in candidates(user, selector):
+                selection = selection_of(user, channel, streams, selector, span)
+                is_empty = selection.start_us >= selection.end_us
+                wanted.append((channel, None if is_empty else selection))
+                by.append((selector, streams))
+
+        def work(found: Found) -> Work:
+            return work_of([Selected(*each, rows) for each, rows in zip(by, found, strict=True)])
+
+        return await reading.answer(request, wanted, "application/json", work)
 
     def deadline_of(parameters: Parameters) -> Deadline:
         text = parameters.one("timeout")
         asked = TIMEOUT_MAX_S if text is None else duration_us("timeout", text) / 1e6
-        return Deadline(min(asked, TIMEOUT_MAX_S), lambda: backend.now()[0])
+        return Deadline(min(asked, TIMEOUT_MAX_S))
 
     # ---- queries
 
-    async def fetched(user: User, selector: Selector, steps_us: Times, deadline: Deadline) -> list[Series]:
-        steps_us = steps_us - selector.offset_us
-        before_us = selector.range_us or backend.prometheus.lookback_us
-        span = int(steps_us[0]) - before_us + 1, int(steps_us[-1]) + 1
-        collector = Collector(selector, steps_us, backend.prometheus.samples_max, deadline)
-        await each_channel(user, selector, span, lambda _, rows, streams: collector.add(rows, streams))
-        return collector.series
-
     async def evaluated(
-        user: User, node: Node, steps_us: Times, deadline: Deadline, answer: Callable[[Any], bytes]
-    ) -> bytes:
+        request: Request, user: User, node: Node, steps_us: Times, deadline: Deadline, *, is_instant: bool
+    ) -> Response:
         began, _ = backend.now()
-        async with backend.queries:
-            series = {
-                selector: await fetched(user, selector, steps_us, deadline) for selector in selectors_in(node)
-            }
-            evaluation = Evaluation(
-                series, steps_us, backend.prometheus.lookback_us, backend.prometheus.samples_max
-            )
-            made = await in_background(lambda: answer(evaluation.run(node)))
-        backend.counts.add("prometheus", backend.now()[0] - began)
-        return made
+        bounds = backend.prometheus
 
-    async def query(user: User, parameters: Parameters) -> bytes:
+        def span_of(selector: Selector) -> tuple[int, int]:
+            before_us = selector.range_us or bounds.lookback_us
+            shifted = steps_us - selector.offset_us
+            return int(shifted[0]) - before_us + 1, int(shifted[-1]) + 1
+
+        def work_of(selected: list[Selected]) -> Work:
+            return Query(
+                node, steps_us, is_instant, selected, bounds.lookback_us, bounds.samples_max, deadline
+            )
+
+        spans = [(selector, span_of(selector)) for selector in selectors_in(node)]
+        response = await read(request, user, spans, work_of)
+        backend.counts.add("prometheus", backend.now()[0] - began)
+        return response
+
+    async def query(request: Request, user: User, parameters: Parameters) -> Response:
         node = parse(parameters.required("query"))
         text = parameters.one("time")
         at_us = backend.now()[1] // 1_000 * 1_000 if text is None else time_us("time", text)
         steps_us = np.array([at_us], np.int64)
-        deadline = deadline_of(parameters)
-        return await evaluated(user, node, steps_us, deadline, lambda value: instant(value, at_us))
+        return await evaluated(request, user, node, steps_us, deadline_of(parameters), is_instant=True)
 
-    async def query_range(user: User, parameters: Parameters) -> bytes:
+    async def query_range(request: Request, user: User, parameters: Parameters) -> Response:
         node = parse(parameters.required("query"))
         steps_us = steps_between(
             time_us("start", parameters.required("start")),
             time_us("end", parameters.required("end")),
             duration_us("step", parameters.required("step")),
         )
-        deadline = deadline_of(parameters)
-        return await evaluated(user, node, steps_us, deadline, lambda value: matrix(value, steps_us))
+        return await evaluated(request, user, node, steps_us, deadline_of(parameters), is_instant=False)
 
     # ---- labels
 
-    def selectors_of(parameters: Parameters) -> list[Selector]:
-        return [parse_selector(text) for text in parameters.all("match[]")] or [ANY]
-
-    def span_of(parameters: Parameters) -> tuple[int, int]:
-        """From start to end, end exclusive; all of time without. Raises BadDataError."""
+    def asked_of(parameters: Parameters) -> Spans:
+        """Selectors, and from start to end, end exclusive; all of time without. Raises BadDataError."""
+        selectors = [parse_selector(text) for text in parameters.all("match[]")] or [ANY]
         start, end = parameters.one("start"), parameters.one("end")
-        return (
+        span = (
             TIME_MIN_US if start is None else time_us("start", start),
             TIME_MAX_US if end is None else time_us("end", end) + 1,
         )
+        return [(selector, span) for selector in selectors]
 
     async def series_of(
-        user: User, parameters: Parameters, selectors: list[Selector], span: tuple[int, int]
-    ) -> list[Labels]:
-        """The series of these selectors that have samples in the span, in order, each once."""
+        request: Request,
+        user: User,
+        parameters: Parameters,
+        asked: Spans,
+        answer: Callable[[list[Labels]], bytes],
+    ) -> Response:
+        """What is said of the series that have samples."""
         deadline = deadline_of(parameters)
-        found: dict[Any, Labels] = {}
+        return await read(request, user, asked, lambda selected: SeriesList(selected, deadline, answer))
 
-        async def add(selector: Selector) -> None:
-            def use(snapshot: Snapshot, rows: ChannelRows, streams: list[Stream]) -> None:
-                listed = labels_in(rows, backend.engine, snapshot.published, streams, selector, deadline)
-                found.update((signature(labels), labels) for labels in listed)
+    def needs_readings(asked: Spans) -> bool:
+        return any(matcher.name in DATA_LABELS for selector, _ in asked for matcher in selector.matchers)
 
-            await each_channel(user, selector, span, use)
-
-        async with backend.queries:
-            for selector in selectors:
-                await add(selector)
-        return [found[key] for key in sorted(found)]
-
-    def needs_readings(selectors: list[Selector]) -> bool:
-        return any(matcher.name in DATA_LABELS for each in selectors for matcher in each.matchers)
-
-    async def labels(user: User, parameters: Parameters) -> bytes:
-        selectors, span = selectors_of(parameters), span_of(parameters)
+    async def labels(request: Request, user: User, parameters: Parameters) -> Response:
+        asked, limit = asked_of(parameters), limit_of(parameters)
+        if needs_readings(asked):
+            return await series_of(request, user, parameters, asked, partial(names_in, limit))
         names: set[str] = set()
-        if needs_readings(selectors):
-            names.update(*await series_of(user, parameters, selectors, span))
-        else:
-            for selector in selectors:
-                for channel, streams in candidates(user, selector):
-                    names.update(*(stream.labels for stream in streams), ["device"])
-                    if any(store.has_entries(channel, tag.name) for tag in store.schema.tags_of(channel.id)):
-                        names.add("tag")
-        return success(limited(sorted(names), parameters))
+        for selector, _ in asked:
+            for channel, streams in candidates(user, selector):
+                names.update(*(stream.labels for stream in streams), ["device"])
+                if any(store.has_entries(channel, tag.name) for tag in store.schema.tags_of(channel.id)):
+                    names.add("tag")
+        return answered(success(sorted(names)[:limit]))
 
-    async def label_values(user: User, parameters: Parameters, name: str) -> bytes:
-        selectors, span = selectors_of(parameters), span_of(parameters)
-        if name in DATA_LABELS or needs_readings(selectors):
-            listed = await series_of(user, parameters, selectors, span)
-        else:
-            listed = [
-                stream.labels
-                for selector in selectors
-                for _, streams in candidates(user, selector)
-                for stream in streams
-            ]
-        return success(limited(sorted({each[name] for each in listed if name in each}), parameters))
+    async def label_values(request: Request, user: User, parameters: Parameters, name: str) -> Response:
+        asked, limit = asked_of(parameters), limit_of(parameters)
+        if name in DATA_LABELS or needs_readings(asked):
+            return await series_of(request, user, parameters, asked, partial(values_in, name, limit))
+        listed = [
+            stream.labels
+            for selector, _ in asked
+            for _, streams in candidates(user, selector)
+            for stream in streams
+        ]
+        return answered(values_in(name, limit, listed))
 
-    async def series(user: User, parameters: Parameters) -> bytes:
+    async def series(request: Request, user: User, parameters: Parameters) -> Response:
         if not parameters.all("match[]"):
             raise BadDataError("match[]: missing")
-        found = await series_of(user, parameters, selectors_of(parameters), span_of(parameters))
-        return success(limited(found, parameters))
+        asked, limit = asked_of(parameters), limit_of(parameters)
+        return await series_of(request, user, parameters, asked, partial(series_in, limit))
 
-    async def metadata(user: User, parameters: Parameters) -> bytes:
+    async def metadata(_request: Request, user: User, parameters: Parameters) -> Response:
         wanted = parameters.one("metric")
         found: dict[str, list[dict[str, str]]] = {}
         for channel, streams in candidates(user, ANY):
@@ -262,31 +261,36 @@ def routes(backend: Backend) -> APIRouter:
                 entries = found.setdefault(stream.labels[NAME_LABEL], [])
                 if entry not in entries:
                     entries.append(entry)
-        names = limited([name for name in sorted(found) if wanted in (None, name)], parameters)
-        return success({name: found[name] for name in names})
+        names = [name for name in sorted(found) if wanted in (None, name)][: limit_of(parameters)]
+        return answered(success({name: found[name] for name in names}))
 
-    async def buildinfo(_user: User, _parameters: Parameters) -> bytes:
+    async def buildinfo(_request: Request, _user: User, _parameters: Parameters) -> Response:
         nothing = dict.fromkeys(("branch", "buildUser", "buildDate", "goVersion"), "")
-        return success({"version": EMULATED, "revision": "thingscale", **nothing})
+        return answered(success({"version": EMULATED, "revision": "thingscale", **nothing}))
 
     # ---- routes
 
-    async def answer(request: Request, make: Callable[[User, Parameters], Awaitable[bytes]]) -> Response:
+    async def answer(
+        request: Request, make: Callable[[Request, User, Parameters], Awaitable[Response]]
+    ) -> Response:
         try:
             user = user_of(request, backend)
-            return Response(await make(user, await parameters_of(request)), media_type="application/json")
+            return await make(request, user, await parameters_of(request))
         except PrometheusError as error:
-            return error_reply(error.status, error.error_type, str(error))
+            return answered(error_body(error.error_type, str(error)), error.status)
         except ApiError as error:
             kind = ERROR_TYPES.get(error.status, error.token.lower())
-            response = error_reply(error.status, kind, error.detail)
+            response = answered(error_body(kind, error.detail), error.status)
             response.headers.update(error.headers)
             if error.status == 401:
                 response.headers["www-authenticate"] = "X-APITOKEN"
             return response
 
     def serve(
-        path: str, make: Callable[[User, Parameters], Awaitable[bytes]], *, takes_forms: bool = False
+        path: str,
+        make: Callable[[Request, User, Parameters], Awaitable[Response]],
+        *,
+        takes_forms: bool = False,
     ) -> None:
         async def handler(request: Request) -> Response:
             return await answer(request, make)
@@ -307,6 +311,6 @@ def routes(backend: Backend) -> APIRouter:
 
     @router.get(PREFIX + path, **about.arguments(*about.ROUTES[path], "GET"))
     async def prometheus_label_values(request: Request, name: str) -> Response:
-        return await answer(request, lambda user, parameters: label_values(user, parameters, name))
+        return await answer(request, partial(label_values, name=name))
 
     return router

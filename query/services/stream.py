@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from functools import partial
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Request, Response
@@ -10,42 +9,28 @@ from fastapi import APIRouter, Request, Response
 from query.background import in_background
 from query.cursors import text_of
 from query.errors import ApiError
-from query.formats import Part, pieces_of
+from query.formats import Part, Piece, pieces_of
 from query.models import stream as about
 from query.newest_rows import NewestRows
 from query.pages import cursor_of, read_page, rest_of, window_rows
 from query.per_device import newest_of_each
 from query.plan import Selection
 from query.ports import Backend
-from query.replies import StreamedReply, begin, begin_whole
+from query.reads import VARY, ChannelRead, Chart, Range, Totals
+from query.replies import whole
 from query.requests import channel_of, point_to_next, user_of
-from query.rows import ChannelRows, windowed
-from query.services.aggregates import aggregates, points
-from query.services.stream_parts import (
-    VARY,
-    answer,
-    columns_of,
-    head_fields,
-    layout_of,
-    part_of,
-    rows_of,
-    selection_of,
-    span_of,
-)  # fmt: skip
+from query.services.reading import Found, Reading
+from query.services.stream_parts import columns_of, layout_of, part_of, rows_of, selection_of, span_of
 from query.stream_request import Format, StreamRequest, parse_request
-from query.taking import in_time_order
+from query.written import Work, Written, begin
 from storage.registry import Channel, User
 from storage.wide import PhysicalColumn
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    from query.rows import ChannelRows
 
-# Replies that clients are still reading, for each query that may run: each holds a few windows, some 100 MB.
-REPLIES_PER_QUERY = 8
 # Channels of one request: each is a snapshot, and what the ring has of it is copied.
 CHANNELS_MAX = 64
-# Columns leave as they are read, so they are put in order where they are read; texts are written in order.
-COLUMNAR = frozenset({Format.ARROW, Format.PARQUET})
 # So many of the newest are written at once, in less time than a worker thread takes to wake up.
 ROWS_AT_ONCE = 1_000
 
@@ -53,6 +38,11 @@ ROWS_AT_ONCE = 1_000
 def routes(backend: Backend) -> APIRouter:
     router = APIRouter(tags=["Stream"])
     store = backend.store
+
+    async def written(pieces: Iterator[Piece], asked: StreamRequest) -> Response:
+        """The reply of these pieces, which are not many."""
+        begun, _ = await in_background(begin, lambda: Written(pieces, asked.coding, told=VARY))
+        return whole(begun, asked.format.value)
 
     # ---- the newest
 
@@ -97,68 +87,34 @@ def routes(backend: Backend) -> APIRouter:
         pieces = pieces_of(asked.format, parts, layout_of(asked, is_list=is_list), is_list=is_list)
         if asked.format is Format.JSON and asked.limit <= ROWS_AT_ONCE and asked.coding is None:
             return Response(b"".join(pieces), media_type=asked.format.value, headers=VARY)
-        begun = await in_background(begin_whole, pieces, asked.coding)
-        return answer(begun, asked)
+        return await written(pieces, asked)
 
     # ---- ranges
 
-    unread: set[object] = set()
+    reading = Reading(backend)
 
-    def check_unread() -> None:
-        """Clients that hardly read must not fill the memory. Raises ApiError."""
-        if len(unread) >= REPLIES_PER_QUERY * backend.queries.total_tokens:
-            raise ApiError(
-                "UNAVAILABLE", f"{len(unread)} ranges are being read by slow clients", {"Retry-After": "1"}
-            )
-
-    async def entries(
-        channels: Sequence[Channel], user: User, asked: StreamRequest, *, is_list: bool
+    async def ranged(
+        request: Request, channels: Sequence[Channel], user: User, asked: StreamRequest, *, is_list: bool
     ) -> Response:
-        selections = [selection_of(backend, user, channel, asked, span_of(asked)) for channel in channels]
-        check_unread()
-        async with backend.queries:
-            check_unread()
-            stack = ExitStack()
-            unread.add(stack)
+        """All rows of a range, aggregates, or points."""
 
-            def close() -> None:
-                unread.discard(stack)
-                stack.close()
+        def work_of(found: Found) -> Work:
+            read = []
+            for channel, rows in zip(channels, found, strict=True):
+                columns = columns_of(backend, channel) if rows is None else rows.columns
+                read.append(ChannelRead(part_of(backend, channel, asked, columns, iter(())), rows))
+            common = read, asked, layout_of(asked, is_list=is_list), is_list
+            if asked.aggregate is not None:
+                return Totals(*common, backend.buckets_max, backend.exact_values_max, backend.now()[1])
+            if asked.points is not None:
+                return Chart(*common, backend.buckets_max)
+            return Range(*common)
 
-            try:
-                # All at one moment; what only the ring has is then copied channel by channel.
-                snapshots = [
-                    None
-                    if selection is None
-                    else stack.enter_context(store.snapshot(channel, selection.start_us, selection.end_us))
-                    for channel, selection in zip(channels, selections, strict=True)
-                ]
-                parts, estimate = [], 0
-                finish = None
-                if asked.format in COLUMNAR and not asked.is_unordered:
-                    finish = partial(in_time_order, descending=asked.descending)
-                for channel, selection, snapshot in zip(channels, selections, snapshots, strict=True):
-                    tables: Iterator[pa.Table] = iter(())
-                    columns = columns_of(backend, channel)
-                    if snapshot is not None and selection is not None:
-                        columns = snapshot.columns
-                        rows = await rows_of(backend, snapshot, selection)
-                        estimate += rows.estimate()
-                        tables = windowed(
-                            rows, backend.engine.ahead, descending=asked.descending, finish=finish
-                        )
-                    parts.append(part_of(backend, channel, asked, columns, tables))
-                pieces = pieces_of(asked.format, parts, layout_of(asked, is_list=is_list), is_list=is_list)
-                begun = await in_background(begin, pieces, asked.coding)
-            except BaseException:
-                close()
-                raise
-        told = {"X-ROWS-ESTIMATE": str(estimate)}
-        if begun.rest is None:
-            close()
-            return answer(begun, asked, told)
-        fields = head_fields(begun) | told
-        return StreamedReply(begun.first, begun.rest, asked.format.value, fields, backend.queries, close)
+        wanted = [
+            (channel, selection_of(backend, user, channel, asked, span_of(asked))) for channel in channels
+        ]
+        is_streamed = asked.aggregate is None and asked.points is None
+        return await reading.answer(request, wanted, asked.format.value, work_of, is_streamed=is_streamed)
 
     async def page(
         request: Request, channels: Sequence[Channel], user: User, asked: StreamRequest, *, is_list: bool
@@ -193,8 +149,7 @@ def routes(backend: Backend) -> APIRouter:
         ]  # fmt: skip
         layout = layout_of(asked, is_list=is_list, cursor=following)
         pieces = pieces_of(asked.format, parts, layout, is_list=is_list)
-        begun = await in_background(begin_whole, pieces, asked.coding)
-        response = answer(begun, asked)
+        response = await written(pieces, asked)
         if following is not None:
             point_to_next(request, response, "cursor", following)
         return response
@@ -208,18 +163,14 @@ def routes(backend: Backend) -> APIRouter:
         began, _ = backend.now()
         if asked.aggregate is not None:
             kind = "aggregate"
-            response = await aggregates(backend, channels, user, asked, is_list=is_list)
+            response = await ranged(request, channels, user, asked, is_list=is_list)
         elif asked.end_us is None:
             kind = "newest"
             response = await newest(channels, user, asked, is_list=is_list)
         else:
             kind = "range"
-            if asked.points is not None:
-                response = await points(backend, channels, user, asked, is_list=is_list)
-            elif asked.limit is not None:
-                response = await page(request, channels, user, asked, is_list=is_list)
-            else:
-                response = await entries(channels, user, asked, is_list=is_list)
+            do = page if asked.limit is not None else ranged
+            response = await do(request, channels, user, asked, is_list=is_list)
         backend.counts.add(kind, backend.now()[0] - began)
         return response
 

@@ -1,10 +1,9 @@
 """What every read of the Stream service is made of: names resolved, heads of channels, replies."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pyarrow as pa
-from fastapi import Response
 
 from query.background import in_background
 from query.formats import Layout, Part
@@ -12,7 +11,6 @@ from query.newest import EVERYTHING
 from query.newest_rows import NewestRows
 from query.plan import Selection
 from query.ports import Backend
-from query.replies import Begun
 from query.rows import ChannelRows
 from query.stream_request import StreamRequest
 from query.times import format_time
@@ -20,8 +18,6 @@ from storage.cover import TIME_MAX_US, TIME_MIN_US
 from storage.registry import Channel, User
 from storage.snapshot import Snapshot
 from storage.wide import PhysicalColumn, physical_columns
-
-VARY: Final = {"Vary": "Accept, Accept-Encoding"}
 
 
 def selection_of(
@@ -100,15 +96,3 @@ async def rows_of(
     rows = await in_background(ChannelRows, snapshot, selection, backend.engine, window_rows)
     snapshot.let_go_of_ring()
     return rows
-
-
-def head_fields(begun: Begun) -> dict[str, str]:
-    """Header fields of a reply in some format and coding."""
-    return VARY | ({} if begun.coding is None else {"Content-Encoding": begun.coding})
-
-
-def answer(begun: Begun, asked: StreamRequest, headers: Mapping[str, str] | None = None) -> Response:
-    """A reply that is complete."""
-    assert begun.rest is None
-    fields = head_fields(begun) | dict(headers or {})
-    return Response(b"".join(begun.first), media_type=asked.format.value, headers=fields)

@@ -4,7 +4,8 @@ DuckDB's own switches are the first fence (worker.py); this is the second, and i
 
     Landlock   no file but those below one directory, and these for reading only; no TCP, no signals to others
     seccomp    no sockets, no new programs or processes, no changes to files' modes, to limits, to the kernel
-    limits     memory, address space, size of files (none can be written), seconds, a lower priority than the daemon's
+    limits     no bytes written to files; and those of every worker (query/work/limits.py): memory, address space,
+               seconds, a lower priority than the daemon's
 
 A process enters before it parses a word that was typed, and cannot leave. Sources: landlock(7), seccomp(2),
 Documentation/userspace-api/landlock.rst and seccomp_filter.rst of Linux.
@@ -15,7 +16,6 @@ import errno
 import os
 import platform
 import resource
-import signal
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,7 +34,6 @@ ACCESS_BITS_NEWEST: Final = 16
 NET_TCP: Final = 0b11  # bind, connect; since version 4
 SCOPES: Final = 0b11  # abstract sockets, signals; since version 6
 
-PR_SET_PDEATHSIG: Final = 1
 PR_SET_SECCOMP: Final = 22
 PR_SET_NO_NEW_PRIVS: Final = 38
 SECCOMP_MODE_FILTER: Final = 2
@@ -89,25 +88,6 @@ MACHINES: Final = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one process may use.
-
-    Attributes:
-        seconds: of the wall clock, then SIGALRM ends it.
-        memory_bytes: that it can write to, beyond what it has when it enters.
-        mapped_bytes: of address space for what it maps and cannot write to, and reserves and does not use.
-    """
-
-    seconds: float
-    memory_bytes: int
-    mapped_bytes: int
-
-
-# How far a worker stands back behind the daemon: one that gets nothing where others are busy would only time out.
-NICENESS: Final = 10
-
-
 class NoJailError(Exception):
     """This system cannot build it; the message says what is missing."""
 
@@ -131,22 +111,6 @@ def missing() -> str | None:
     return None
 
 
-def limit(limits: Limits) -> None:
-    """Seconds, memory, files; priority; and the end when the parent ends."""
-    _checked(_libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "PR_SET_PDEATHSIG")
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.setitimer(signal.ITIMER_REAL, limits.seconds)
-    os.nice(NICENESS)
-    pages = [int(count) for count in Path("/proc/self/statm").read_text().split()]
-    page_bytes = os.sysconf("SC_PAGE_SIZE")
-    data = pages[5] * page_bytes + limits.memory_bytes
-    space = pages[0] * page_bytes + limits.memory_bytes + limits.mapped_bytes
-    resource.setrlimit(resource.RLIMIT_DATA, (data, data))
-    resource.setrlimit(resource.RLIMIT_AS, (space, space))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
 def enter(readable: Sequence[Path]) -> None:
     """No way back. Threads that are made later are inside too; there must be no others yet.
 
@@ -160,6 +124,7 @@ def enter(readable: Sequence[Path]) -> None:
     reason = missing()
     if reason is not None:
         raise NoJailError(reason)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     _checked(_libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "PR_SET_NO_NEW_PRIVS")
     _restrict_files(readable)
     _filter_calls(MACHINES[platform.machine()])

@@ -1,4 +1,4 @@
-"""The worker: one query of one user, in a process of its own that ends with it.
+"""The job of a worker for SQL: one query of one user.
 
 DuckDB is told to open nothing but the user's published files, to load nothing, and to let nobody change that; then
 the jail closes, and only then the SQL is parsed. It must be one SELECT. The rows that are not published yet come from
@@ -8,19 +8,19 @@ the daemon in memory, because hot files hold everybody's.
 import mmap
 import os
 import re
-import socket
-from array import array
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import duckdb
-import msgspec
 import pyarrow as pa
 
 from query.engine import quoted, text
+from query.errors import ApiError
 from query.sql import jail
 from query.sql.answers import writer_of
-from query.sql.wire import DATA_BYTES, HEADER, Frame, WireError, told
+from query.work.wire import Frame, WireError
+from query.work.worker import Port, read_zone
 
 # The user's directory under a name that says nothing about where it lies; files' names are relative to it.
 HERE: Final = "/proc/self/cwd/"
@@ -28,119 +28,60 @@ HERE: Final = "/proc/self/cwd/"
 POLITE_SHARE: Final = 0.75
 # DuckDB does not start where it cannot read how much memory it may use.
 CGROUP: Final = (Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))
-# Descriptors that one message can carry (SCM_MAX_FD is 253).
-DESCRIPTORS_MAX: Final = 253
 NAME: Final = re.compile(r"(?<![a-z0-9_])(?:channel_[0-9]+|channels|streams|devices)(?![a-z0-9_])")
-# Beside DuckDB's memory: the stacks of its threads, pyarrow, Python.
-OWN_BYTES: Final = 160 << 20
-# Address space that allocators reserve and do not use.
-RESERVED_BYTES: Final = 512 << 20
 
 
-class RefusedError(Exception):
-    """The query is refused, or failed: a token of query/errors.py and words."""
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What the daemon says of a query before it says the query.
 
-    def __init__(self, token: str, detail: str) -> None:
-        super().__init__(detail)
-        self.token, self.detail = token, detail
+    Attributes:
+        zone: the user's.
+        directory: of the user's published files.
+        memory_bytes_max, threads: DuckDB's.
+        is_jailed: the system can build the jail.
+    """
 
-
-class Port:
-    """The worker's end of the wire. Blocks."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._socket = sock
-
-    def receive(self, kind: Frame) -> tuple[dict[str, Any], list[int]]:
-        """The next frame, which must be of this kind, and the descriptors that came with it."""
-        descriptors: list[int] = []
-        found, length = HEADER.unpack(self._exactly(HEADER.size, descriptors))
-        if found != kind.value:
-            raise WireError(f"expected {kind.name}, not {found!r}")
-        return msgspec.json.decode(self._exactly(length, descriptors), type=dict), descriptors
-
-    def _exactly(self, count: int, descriptors: list[int]) -> bytes:
-        received = bytearray()
-        while len(received) < count:
-            data, ancillary, _, _ = self._socket.recvmsg(
-                count - len(received), socket.CMSG_SPACE(4 * DESCRIPTORS_MAX)
-            )
-            for level, kind, body in ancillary:
-                if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-                    descriptors += array("i", body[: len(body) // 4 * 4])
-            if not data:
-                raise WireError("the daemon has gone")
-            received += data
-        return bytes(received)
-
-    def say(self, kind: Frame, **values: Any) -> None:
-        self._socket.sendall(told(kind, **values))
-
-    def data(self, body: bytes | memoryview) -> None:
-        view = memoryview(body)
-        for first in range(0, len(view), DATA_BYTES):
-            part = view[first : first + DATA_BYTES]
-            self._socket.sendall(HEADER.pack(Frame.DATA.value, len(part)))
-            self._socket.sendall(part)
+    zone: str
+    directory: str
+    memory_bytes_max: int
+    threads: int
+    is_jailed: bool
 
 
-def run(sock: socket.socket) -> NoReturn:
-    """The life of the process."""
-    port = Port(sock)
+def answer(port: Port, setup: Setup) -> None:
+    """The job. Raises ApiError: the query is refused, or failed."""
     try:
-        _answer(port)
-        code = 0
-    except RefusedError as refused:
-        port.say(Frame.ERROR, token=refused.token, detail=refused.detail)
-        code = 0
-    except (MemoryError, pa.ArrowMemoryError):
-        port.say(
-            Frame.ERROR,
-            token="QUERY_MEMORY",  # noqa: S106
-            detail="the query needs more memory than [sql] memory_bytes_max",
-        )
-        code = 0
+        _answer(port, setup)
+    except duckdb.OutOfMemoryException:
+        raise
     except duckdb.Error as error:  # ours: what was typed is refused where it is run
-        port.say(Frame.ERROR, token="SQL_UNAVAILABLE", detail=f"the worker cannot begin: {error}")  # noqa: S106
-        code = 1
-    except (WireError, OSError):
-        code = 1  # nobody listens
+        raise ApiError("SQL_UNAVAILABLE", f"the worker cannot begin: {error}") from None
+    except (ApiError, MemoryError, WireError):
+        raise
     except Exception as error:  # whatever it is, it is this query's, and the client is to hear of it
-        port.say(Frame.ERROR, token="BAD_SQL", detail=f"the query failed: {type(error).__name__}")  # noqa: S106
-        code = 1
-    os._exit(code)
+        raise ApiError("BAD_SQL", f"the query failed: {type(error).__name__}") from None
 
 
-def read_zone(name: str) -> None:
-    """Python's and pyarrow's idea of it, and the modules that they need for it."""
-    pa.array([0], pa.timestamp("us", name)).to_pylist()
-
-
-def _answer(port: Port) -> None:
-    setup, _ = port.receive(Frame.SETUP)
-    read_zone(setup["zone"])  # later no file can be
-    directory = Path(setup["directory"])
+def _answer(port: Port, setup: Setup) -> None:
+    read_zone(setup.zone)  # later no file can be
+    directory = Path(setup.directory)
     has_files = directory.is_dir()
     os.chdir(directory if has_files else "/")
-    memory = setup["memory_bytes_max"]
-    limits = jail.Limits(
-        setup["seconds"], memory + OWN_BYTES, setup["unpublished_bytes_max"] + RESERVED_BYTES
-    )
-    jail.limit(limits)
-    if setup["is_jailed"]:
+    if setup.is_jailed:
         jail.enter([directory, *CGROUP] if has_files else CGROUP)
-    connection = open_database(setup["threads"], int(memory * POLITE_SHARE))
+    connection = open_database(setup.threads, int(setup.memory_bytes_max * POLITE_SHARE))
     query, _ = port.receive(Frame.QUERY)
     statement = the_select(connection, query["sql"])
     port.say(Frame.TABLES, names=names_in(query["sql"]))
     views, descriptors = port.receive(Frame.VIEWS)
     make_views(connection, views["views"], descriptors)
-    lock(connection, setup["zone"], has_files=has_files)
+    lock(connection, setup.zone, has_files=has_files)
     rows_max = query["rows_max"]
     try:
         relation = connection.sql(statement.query, params=query["parameters"] or None)
         if relation is None:
-            raise RefusedError("BAD_SQL", "this statement has no rows to give")
+            raise ApiError("BAD_SQL", "this statement has no rows to give")
         types = [str(each) for each in relation.types]
         reader = relation.to_arrow_reader(16_384)
         writer = writer_of(query["format"], reader.schema, types)
@@ -157,7 +98,7 @@ def _answer(port: Port) -> None:
     except duckdb.Error as error:
         raise refusal_of(error) from None
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise RefusedError("BAD_SQL", f"the result cannot be written as {query['format']}: {error}") from None
+        raise ApiError("BAD_SQL", f"the result cannot be written as {query['format']}: {error}") from None
     port.say(Frame.END)
 
 
@@ -181,18 +122,18 @@ def open_database(threads: int, memory_bytes: int) -> duckdb.DuckDBPyConnection:
 
 
 def the_select(connection: duckdb.DuckDBPyConnection, sql: str) -> Any:
-    """The one statement. Raises RefusedError."""
+    """The one statement. Raises ApiError."""
     try:
         statements = connection.extract_statements(sql)
     except duckdb.Error as error:
         raise refusal_of(error) from None
     except ValueError as error:  # a kind of statement that duckdb's own enumeration lacks
-        raise RefusedError("SQL_FORBIDDEN", f"only SELECT can be run here: {error}") from None
+        raise ApiError("SQL_FORBIDDEN", f"only SELECT can be run here: {error}") from None
     if len(statements) != 1:
-        raise RefusedError("BAD_SQL", f"expected one statement, not {len(statements)}")
+        raise ApiError("BAD_SQL", f"expected one statement, not {len(statements)}")
     if statements[0].type != duckdb.StatementType.SELECT:
         kind = str(statements[0].type).rpartition(".")[2]
-        raise RefusedError("SQL_FORBIDDEN", f"only SELECT can be run here, and this is {kind}")
+        raise ApiError("SQL_FORBIDDEN", f"only SELECT can be run here, and this is {kind}")
     return statements[0]
 
 
@@ -233,15 +174,15 @@ def lock(connection: duckdb.DuckDBPyConnection, zone: str, *, has_files: bool) -
     connection.execute("SET lock_configuration = true")
 
 
-def refusal_of(error: duckdb.Error) -> RefusedError:
+def refusal_of(error: duckdb.Error) -> ApiError:
     """DuckDB's words, which name line and column; they hold nothing that was not typed or is not the user's own."""
     words = str(error).strip()
     match error:
         case duckdb.PermissionException():
-            return RefusedError("SQL_FORBIDDEN", words)
+            return ApiError("SQL_FORBIDDEN", words)
         case duckdb.OutOfMemoryException():
-            return RefusedError("QUERY_MEMORY", "the query needs more memory than [sql] memory_bytes_max")
+            return ApiError("QUERY_MEMORY", "the query needs more memory than [sql] memory_bytes_max")
         case duckdb.InternalException() | duckdb.FatalException():
-            return RefusedError("BAD_SQL", "DuckDB failed on this query: " + words.partition("\n")[0])
+            return ApiError("BAD_SQL", "DuckDB failed on this query: " + words.partition("\n")[0])
         case _:
-            return RefusedError("BAD_SQL", words)
+            return ApiError("BAD_SQL", words)

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from query.sql import jail
-from tests.daemon import Daemon
+from tests.daemon import Daemon, workers
 
 if jail.missing() is not None:
     pytest.skip(f"no jail on this system: {jail.missing()}", allow_module_level=True)
@@ -215,18 +215,6 @@ def test_nobody_without_a_token(daemon: Daemon) -> None:
     assert (status, reply["error"]) == (401, "AUTH_REQUIRED")
 
 
-def workers(daemon: Daemon) -> list[int]:
-    """Processes that run queries: grandchildren of the daemon."""
-    children: dict[int, list[int]] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        children.setdefault(int(fields[1]), []).append(int(path.parent.name))
-    return [pid for nursery in children.get(daemon.process.pid, []) for pid in children.get(nursery, [])]
-
-
 def test_a_client_that_goes_takes_its_query_along(daemon: Daemon) -> None:
     daemon.wait_until(lambda: not workers(daemon))
     sock = socket.create_connection(("127.0.0.1", daemon.port("http")))
@@ -250,9 +238,9 @@ def test_more_queries_than_turns_wait_for_theirs(daemon: Daemon) -> None:
 
 
 def test_a_killed_worker_and_a_killed_nursery_are_survived(daemon: Daemon) -> None:
-    daemon.wait_until(lambda: not workers(daemon))
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         for generation in (1, 2):
+            daemon.wait_until(lambda: not workers(daemon))
             answer = pool.submit(sql, daemon, "SELECT count(*) FROM range(10000000000000)")
             daemon.wait_until(lambda: workers(daemon))
             victim = workers(daemon)[0]

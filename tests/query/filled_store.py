@@ -8,7 +8,7 @@ import datetime
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -25,6 +25,7 @@ from query.engine import Engine, EngineOptions
 from query.live import Hub, LiveOptions
 from query.newest import Newest
 from query.ports import Backend, PrometheusOptions, QueryCounts, WriteLimits
+from query.readers import ReaderOptions, Readers
 from query.sql.workers import SqlOptions, SqlWorkers
 from storage.catalog_change import Cursor
 from storage.cover import DAY_US
@@ -34,6 +35,7 @@ from storage.registry import RegistryLimits
 from storage.store import Store, StoreOptions
 from storage.wal import WalOptions
 from tests.query.fake_clients import FakeClients
+from tests.query.warm_workers import WarmWorkers
 
 LOCALE: Final = "Europe/Berlin"
 EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
@@ -111,8 +113,12 @@ class FilledStore:
         clients: who is connected over MQTT, and what was published.
     """
 
-    def __init__(self, data: Path, devices: Sequence[str], ring_rows: int = 256) -> None:
+    def __init__(
+        self, data: Path, devices: Sequence[str], ring_rows: int = 256, heavy_rows: int = 1 << 62
+    ) -> None:
         data.mkdir()
+        self.workers = WarmWorkers()
+        self._heavy_rows = heavy_rows
         self._data = data
         self.now_us = 0
         self._options = options(ring_rows)
@@ -136,7 +142,7 @@ class FilledStore:
     def _open(self) -> None:
         self.store = Store.open(self._data, self._options)
         self.durability = Durability(self.store.journal, self, lambda: (0.0, self.now_us))
-        self._engine = Engine(EngineOptions(1, 256 * MIB, self._data / "spill"))
+        self._engine = Engine(EngineOptions(1, 256 * MIB, self._data / "spill", 128 * MIB))
         self.backend = Backend(
             store=self.store,
             engine=self._engine,
@@ -149,13 +155,16 @@ class FilledStore:
             is_ready=lambda: True,
             render_metrics=lambda: b"",
             queries=trio.CapacityLimiter(2),
+            readers=Readers(
+                ReaderOptions(self._heavy_rows, 2, 256 * MIB, self._data / "spill"), self.workers
+            ),
             page_rows_max=PAGE_ROWS_MAX,
             buckets_max=BUCKETS_MAX,
             exact_values_max=EXACT_VALUES_MAX,
             counts=QueryCounts(),
             sessions=self.clients,
             publisher=self.clients,
-            sql=SqlWorkers(SQL),
+            sql=SqlWorkers(SQL, self.workers),
             writer=Writer(
                 self.store.journal,
                 Notebook(self.store.journal, MIB // 4, self.store.sessions.load().next_number),
@@ -170,6 +179,13 @@ class FilledStore:
             live=Hub(self.store, LIVE),
             prometheus=PrometheusOptions(300_000_000, 1_000_000),
         )
+        self.app = make_app(self.backend)
+
+    def weigh(self, heavy_rows: int) -> None:
+        """Queries that read more are heavy from now on."""
+        self._heavy_rows = heavy_rows
+        options = replace(self.backend.readers.options, heavy_rows=heavy_rows)
+        self.backend = replace(self.backend, readers=Readers(options, self.workers))
         self.app = make_app(self.backend)
 
     def close(self) -> None:
@@ -282,15 +298,23 @@ class FilledStore:
         }  # fmt: skip
         sent: list[Any] = []
 
+        messages = iter([{"type": "http.request", "body": body, "more_body": False}])
+
         async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": body, "more_body": False}
+            for message in messages:
+                return message
+            await trio.sleep_forever()
+            raise AssertionError
 
         async def send(message: Any) -> None:
             sent.append(message)
             await trio.lowlevel.checkpoint()
 
         with trio.fail_after(30):
-            await self.app(scope, receive, send)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.workers.serve)
+                await self.app(scope, receive, send)
+                nursery.cancel_scope.cancel()
         content = b"".join(message.get("body", b"") for message in sent[1:])
         fields = {name.decode(): value.decode("latin-1") for name, value in sent[0]["headers"]}
         return sent[0]["status"], fields, content

@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from query import newest, per_device, plan, replies, stretches
+from query import newest, per_device, plan, stretches, written
 from query.formats import columnar, texts
 from query.stream_request import FORMATS
 from storage.cover import DAY_US
@@ -41,11 +41,13 @@ def house(tmp_path: Path, source: random.Random, monkeypatch: pytest.MonkeyPatch
     for module, name, small in (
         (plan, "WINDOW_ROWS", 11), (plan, "FILES_MAX", 2), (newest, "FILES_MAX", 2), (per_device, "FILES_MAX", 2),
         (texts, "PIECE_ROWS", 7), (columnar, "GROUP_ROWS", 5), (columnar, "JOIN_BYTES", 64),
-        (replies, "STEP_BYTES", 50), (stretches, "STRETCH_ROWS", 7),
+        (written, "STEP_BYTES", 50), (stretches, "STRETCH_ROWS", 7),
     ):  # fmt: skip
         if source.random() < 0.6:
             monkeypatch.setattr(module, name, small)
-    house = FilledStore(tmp_path / "data", DEVICES, ring_rows=source.choice([64, 256]))
+    house = FilledStore(
+        tmp_path / "data", DEVICES, source.choice([64, 256]), heavy_rows=source.choice([0, 1 << 62])
+    )
     yield house
     house.close()
 

@@ -20,9 +20,9 @@ DEVICES = ("a", "b")
 START_US = 19_843 * DAY_US
 
 
-@pytest.fixture
-def house(tmp_path: Path) -> Iterator[FilledStore]:
-    house = FilledStore(tmp_path / "data", DEVICES)
+@pytest.fixture(params=[0, 1 << 62], ids=["in a worker", "in a thread"])
+def house(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[FilledStore]:
+    house = FilledStore(tmp_path / "data", DEVICES, heavy_rows=request.param)
     yield house
     house.close()
 

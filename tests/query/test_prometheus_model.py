@@ -295,7 +295,7 @@ def great(stream: str) -> int:
 
 def filled(path: Path, source: random.Random) -> FilledStore:
     """Readings of two channels over some hours around midnight, in published files, hot files and the ring."""
-    house = FilledStore(path, DEVICES)
+    house = FilledStore(path, DEVICES, heavy_rows=source.choice([0, 1 << 62]))
     registry = house.store.registry
     registry.describe_stream(house.channels[0].id, "temp", unit="°C", description="of the air")
     at_us = MONDAY_US + DAY_US - 2 * 3_600 * S

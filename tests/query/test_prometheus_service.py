@@ -16,6 +16,7 @@ import trio
 
 from query.app import make_app
 from query.ports import PrometheusOptions
+from query.prometheus import samples
 from query.prometheus.errors import BadDataError, PrometheusError
 from query.prometheus.language import MARKS_MAX, Matcher, Selector, parse
 from storage.cover import DAY_US
@@ -192,7 +193,7 @@ def test_what_is_wrong_is_bad_data_and_says_where(house: FilledStore) -> None:
     house.close()
 
 
-def test_memory_and_time_are_bounded(house: FilledStore) -> None:
+def test_memory_and_time_are_bounded(house: FilledStore, monkeypatch: pytest.MonkeyPatch) -> None:
     with_options(house, samples_max=5)
     asked = {"query": "sum_over_time(temp[1h])", "time": MONDAY_S + 540}
     status, reply = get(house, "query", asked)
@@ -203,7 +204,7 @@ def test_memory_and_time_are_bounded(house: FilledStore) -> None:
     asked = {"query": "temp", "start": MONDAY_S, "end": MONDAY_S + 6, "step": 1}
     assert get(house, "query_range", asked)[0] == 422
     clock = iter(range(1_000))
-    house.app = make_app(replace(house.backend, now=lambda: (float(next(clock)), 0)))
+    monkeypatch.setattr(samples, "monotonic", lambda: float(next(clock)))
     status, reply = get(house, "query", {"query": "temp", "time": MONDAY_S, "timeout": "0.5"})
     assert (status, reply["errorType"]) == (503, "timeout")
     house.close()

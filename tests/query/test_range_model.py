@@ -116,7 +116,9 @@ def _small_windows(source: random.Random, monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.fixture
 def house(tmp_path: Path, source: random.Random) -> Iterator[FilledStore]:
-    house = FilledStore(tmp_path / "data", DEVICES, ring_rows=source.choice([64, 256, 1024]))
+    house = FilledStore(
+        tmp_path / "data", DEVICES, source.choice([64, 256, 1024]), heavy_rows=source.choice([0, 1 << 62])
+    )
     yield house
     house.close()
 

@@ -26,11 +26,12 @@ from pathlib import Path
 import duckdb
 from query.sql import jail
 from query.sql.worker import CGROUP, open_database
+from query.work.limits import Limits
 directory, secret = Path(sys.argv[1]), sys.argv[2]
 os.chdir(directory)
 inherited = os.open(directory / "own.parquet", os.O_RDONLY)
 {before}
-jail.limit(jail.Limits({seconds}, 1 << 29, 1 << 29))
+Limits("sql", "memory_bytes_max", 1 << 29, 1 << 29, {seconds}).enter()
 jail.enter([directory, *CGROUP])
 """
 TRY = """
@@ -138,7 +139,7 @@ def test_the_clock_ends_whoever_stays(places: tuple[Path, Path]) -> None:
 
 def test_without_the_jail_all_that_works(places: tuple[Path, Path]) -> None:
     """The oracle: the forbidden things are possible for the same process outside."""
-    before = "jail.enter = jail.limit = lambda _: None"
+    before = "jail.enter = Limits.enter = lambda _: None"
     assert run(
         places, "open(secret, 'rb').read(); socket.socket(); os.chmod(secret, 0o600)", before=before
     ) == ("done", 0)

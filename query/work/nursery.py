@@ -1,32 +1,34 @@
-"""Where workers come from: a process that has loaded DuckDB and forks one worker for each query.
+"""Where workers come from: a process that has loaded what they need and forks one of them for each job.
 
-Loading takes a third of a second and 100 MB; a fork takes milliseconds, and what was loaded is shared. This process has
-one thread, no database and nothing of the daemon's: no environment, no descriptors. It sees its children end and says
-how; it ends them on demand, which only a parent can do without a doubt about whom a number means; and when the daemon
-is gone, it and they go too.
+Loading takes a second and 150 MB; a fork takes milliseconds, and what was loaded is shared. This process has one
+thread, no database and nothing of the daemon's: no environment, no descriptors. It sees its children end and says how;
+it ends them on demand, which only a parent can do without a doubt about whom a number means; and when the daemon is
+gone, it and they go too.
 
     daemon -> nursery    one byte with the worker's socket: fork;   8 bytes: end this one
     nursery -> daemon    pid, status (wait(2)), 8 bytes each; status -1: it has begun
 """
 
 import gc
+import importlib
 import os
 import selectors
 import signal
 import socket
 import struct
 import sys
+from collections.abc import Sequence
 from typing import Final
 
-from query.sql import worker
+from query.work import worker
 
 NOTICE: Final = struct.Struct("=qq")
 PID: Final = struct.Struct("=q")
 BEGAN: Final = -1
 
 
-def main(descriptor: int) -> None:
-    """Until the daemon closes its end."""
+def main(descriptor: int, modules: Sequence[str]) -> None:
+    """Until the daemon closes its end. The modules are those that jobs need."""
     port = socket.socket(fileno=descriptor)
     woken, wake = socket.socketpair()
     wake.setblocking(False)
@@ -34,6 +36,8 @@ def main(descriptor: int) -> None:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     for ignored in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ignored, signal.SIG_IGN)  # of the terminal's whole group: the daemon tells us when
+    for name in modules:
+        importlib.import_module(name)
     worker.read_zone("UTC")
     gc.freeze()
     children: set[int] = set()
@@ -95,4 +99,4 @@ def _say(port: socket.socket, pid: int, status: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), sys.argv[2:])
