@@ -1,9 +1,8 @@
 """One client's connection: requests in, ASGI calls, responses out, one after the other.
 
-The connection works on the bare non-blocking socket and waits only when the socket makes it wait: at some thousand
-requests a second the checkpoints of the convenient interfaces cost more than the parsing. One task does everything;
-there is none that watches for the client's going. It is noticed by a failed read or write, and by the server's sweep,
-which looks at every connection once a second (``look``): what waits too long is cancelled there, with a reason.
+One task does everything; there is none that watches for the client's going. It is noticed by a failed read or write,
+and by the server's sweep, which looks at every connection once a second (``look``): what waits too long is cancelled
+there, with a reason.
 
 A client that ends its side may still want its response (``nc -N``), so the end of input is not the end of a request.
 Only when nothing of the response has left for ``half_closed_s`` does it count as gone.
@@ -14,10 +13,7 @@ would have said, and a slow client holds no application.
 
 import logging
 import socket
-from collections import deque
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from enum import Enum, auto
-from itertools import islice
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 from urllib.parse import unquote_to_bytes
 
@@ -29,8 +25,10 @@ from query.http.errors import ClientGoneError, ProtocolError
 from query.http.head import RequestHead
 from query.http.intake import Intake
 from query.http.options import HttpOptions
+from query.http.pipe import PIPE, Pipe
 from query.http.replies import ALLOW_ALL, REASONS, DateFields, render_error
 from query.http.tls import TlsSocket
+from query.http.wire import DISCARD_BYTES_MAX, Counts, Phase, Wire
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -38,14 +36,6 @@ Asgi = Callable[
     [Scope, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]
 ]
 
-# One recv; a request with its small body fits, and a large upload needs few.
-RECV_BYTES = 65_536
-# Up to here head and content leave in one send, so one packet where possible.
-JOIN_BYTES_MAX = 65_536
-# Buffers of one system call; IOV_MAX is 1,024.
-PARTS_MAX = 64
-# What is left of an unread body after the response: read away up to here, else close.
-DISCARD_BYTES_MAX = 262_144
 # A pipelining client may have this much waiting while a response is being made.
 AHEAD_BYTES_MAX = 65_536
 # Requests in a row without waiting for the socket before other tasks get their turn.
@@ -59,37 +49,11 @@ UPGRADE_PATH = b"/mqtt"
 # The one kind of response that has no end of its own (WHATWG HTML, 9.2).
 EVENT_STREAM = b"text/event-stream; charset=utf-8"
 
-# In the scope: what an endless response may be written through once it has begun (Pipe).
-PIPE = "thingscale.pipe"
-
 CONTINUE = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
 # Our states in which the application may still be listened to.
 _ANSWERING = (h11.IDLE, h11.SEND_RESPONSE, h11.SEND_BODY)
 
 log = logging.getLogger("thingscale.http")
-
-
-class Phase(Enum):
-    """What a connection waits for; each has its patience."""
-
-    HANDSHAKE = auto()  # TLS
-    IDLE = auto()  # the first byte of a request
-    HEAD = auto()
-    BODY = auto()
-    APPLICATION = auto()
-    WRITING = auto()  # the client to take bytes
-    LINGERING = auto()  # the client to close
-
-
-class Counts:
-    """What the server's connections have done so far."""
-
-    __slots__ = ("bytes_received", "bytes_sent", "protocol_errors", "requests", "responses", "timeouts")
-
-    def __init__(self) -> None:
-        self.bytes_received = self.bytes_sent = self.requests = self.timeouts = 0
-        self.responses: dict[int, int] = {}  # by status
-        self.protocol_errors: dict[int, int] = {}  # by status, those of ``responses`` included
 
 
 class Home(Protocol):
@@ -104,43 +68,18 @@ class Home(Protocol):
     upgrade: Callable[[socket.socket, bytes], None] | None
 
 
-class Pipe:
-    """A response in chunks that many clients get alike: each chunk is framed once, by ``framed``, and sent as it is.
-
-    For the time between the first and the last message that the application sends, and not while it sends one.
-    """
-
-    def __init__(self, connection: "Connection") -> None:
-        self._connection = connection
-
-    def send_nowait(self, chunks: bytes) -> int:
-        """How much of them the socket took; what it did not take is to be sent before anything else."""
-        return self._connection.send_nowait(chunks)
-
-    async def send(self, chunks: bytes | memoryview) -> None:
-        """All of them. Raises ClientGoneError."""
-        await self._connection.send_framed(chunks)
-
-
-def framed(data: bytes) -> bytes:
-    """A chunk of a chunked body (RFC 9112, 7.1); ``data`` is not empty."""
-    return b"%x\r\n%b\r\n" % (len(data), data)
-
-
 class Connection:
     """See the module. ``run`` is the task; ``look`` and ``drain`` may be called by the server at any time."""
 
     def __init__(self, home: Home, sock: socket.socket | TlsSocket, received: bytes) -> None:
         self._home = home
         self._options = home.options
-        self._socket = sock
+        self._wire = Wire(home, sock)
         self._intake = Intake(home.options)
         if received:
             self._intake.feed(received)
         self._protocol = h11.Connection(h11.SERVER)
         self._scope = trio.CancelScope()
-        self._phase = Phase.IDLE
-        self._since_s = home.now_s
         self._body_bytes = 0  # of the request in hand, and how long they took
         self._body_waited_s = 0.0
         self._head: RequestHead | None = None
@@ -150,16 +89,8 @@ class Connection:
         self._failure: ProtocolError | None = None  # what to answer instead of the application
         self._is_bodiless = False  # HEAD, 204, 304: what the application sends stays here
         self._is_endless = False  # a stream of events: who has ended the own side does not wait for its end
-        self._is_gone = False
         self._has_left = False  # somebody else has the socket
         self._ended_at_s = 0.0
-        self._gone = trio.Event()
-        self._client = self._server = None
-        try:
-            self._client = _address(sock.getpeername())
-            self._server = _address(sock.getsockname())
-        except OSError:
-            self._is_gone = True
 
     # ---- the server's side
 
@@ -168,7 +99,7 @@ class Connection:
         try:
             with self._scope:
                 await self._serve()
-            if self._failure is not None and not self._has_sent and not self._is_gone:
+            if self._failure is not None and not self._has_sent and not self._wire.is_gone:
                 await self._refuse(self._failure)
         except OSError:
             pass  # the client is gone; it has nothing to be told
@@ -176,19 +107,20 @@ class Connection:
             log.exception("a connection failed")
         finally:
             if not self._has_left:
-                trio.lowlevel.notify_closing(self._socket)
-                self._socket.close()
+                self._wire.close()
 
     def drain(self) -> None:
         """End when the request in hand is answered; at once if there is none."""
-        if self._phase is Phase.HANDSHAKE or (self._phase is Phase.IDLE and not self._intake.buffered):
+        if self._wire.phase is Phase.HANDSHAKE or (
+            self._wire.phase is Phase.IDLE and not self._intake.buffered
+        ):
             self._scope.cancel()
 
     def look(self, now_s: float) -> bool:
         """The sweep: end what has waited too long. True if that was a time-out."""
-        waited_s = now_s - self._since_s
+        waited_s = now_s - self._wire.since_s
         options = self._options
-        match self._phase:
+        match self._wire.phase:
             case Phase.HANDSHAKE:
                 is_over = waited_s > options.head_s
             case Phase.IDLE:
@@ -211,16 +143,14 @@ class Connection:
             case Phase.LINGERING:
                 is_over = waited_s > options.linger_s
         if is_over:
-            self._is_gone = self._failure is None
+            self._wire.is_gone = self._failure is None
             self._scope.cancel()
         return is_over
 
     def _is_client_gone(self, now_s: float) -> bool:
         try:
-            if self._socket.recv(1, socket.MSG_PEEK):
+            if not self._wire.has_ended():
                 return False
-        except BlockingIOError:
-            return False
         except OSError:
             return True
         self._ended_at_s = self._ended_at_s or now_s
@@ -232,11 +162,9 @@ class Connection:
 
     async def _serve(self) -> None:
         burst = 0
-        if isinstance(self._socket, TlsSocket):
-            self._enter(Phase.HANDSHAKE)
-            await self._socket.shake_hands()
-        while not self._is_gone:
-            self._enter(Phase.IDLE)
+        await self._wire.shake_hands()
+        while not self._wire.is_gone:
+            self._wire.enter(Phase.IDLE)
             try:
                 head = await self._receive_head()
                 if head is None or self._leaves(head):
@@ -260,9 +188,9 @@ class Connection:
         while (head := intake.next_head()) is None:
             if intake.is_ended:
                 return None
-            if self._phase is Phase.IDLE:
+            if self._wire.phase is Phase.IDLE:
                 if intake.buffered:
-                    self._enter(Phase.HEAD)
+                    self._wire.enter(Phase.HEAD)
                 elif self._home.is_draining:
                     return None
             await self._read()
@@ -270,7 +198,7 @@ class Connection:
 
     def _leaves(self, head: RequestHead) -> bool:
         """Give the socket away if the request wants to speak something else."""
-        upgrade, sock = self._home.upgrade, self._socket
+        upgrade, sock = self._home.upgrade, self._wire.socket
         if upgrade is None or isinstance(sock, TlsSocket) or not head.asks_for_websocket(UPGRADE_PATH):
             return False
         self._has_left = True
@@ -312,8 +240,8 @@ class Connection:
 
     async def _receive_body(self) -> tuple[bytes, bool]:
         """Some of the body, at least a byte, and whether that was all of it."""
-        if self._phase is not Phase.BODY:
-            self._enter(Phase.BODY)
+        if self._wire.phase is not Phase.BODY:
+            self._wire.enter(Phase.BODY)
         while True:
             if canonical := self._intake.next_body():
                 self._protocol.receive_data(canonical)
@@ -324,13 +252,13 @@ class Connection:
             if parts or is_done:
                 data = b"".join(parts)
                 self._body_bytes += len(data)
-                self._body_waited_s += self._home.now_s - self._since_s
-                self._since_s = self._home.now_s
+                self._body_waited_s += self._home.now_s - self._wire.since_s
+                self._wire.since_s = self._home.now_s
                 return data, is_done
             await self._read()
 
     async def _answer(self, head: RequestHead) -> None:
-        self._enter(Phase.APPLICATION)
+        self._wire.enter(Phase.APPLICATION)
         if head.target.path == b"*":
             await self._send(
                 {"type": "http.response.start", "status": 200, "headers": [(b"allow", ALLOW_ALL)]}
@@ -344,13 +272,13 @@ class Connection:
         try:
             await self._home.app(scope, self._receive, self._send)
         except ClientGoneError:
-            self._is_gone = True
+            self._wire.is_gone = True
         except Exception:  # the application's guard: its fault costs this response, not the server
-            if self._failure is None and not self._is_gone:
+            if self._failure is None and not self._wire.is_gone:
                 log.exception("the application failed on %s", head.method.decode("ascii"))
                 if not self._has_sent:
                     self._failure = ProtocolError(500, "the server failed; its log says why")
-        if self._failure is None and not self._has_sent and not self._is_gone:
+        if self._failure is None and not self._has_sent and not self._wire.is_gone:
             self._failure = ProtocolError(500, "the server gave no answer")
 
     async def _finish(self) -> bool:
@@ -360,7 +288,7 @@ class Connection:
             self._failure.is_head = self._head is not None and self._head.method == b"HEAD"
             await self._refuse(self._failure)
             return False
-        if self._is_gone or protocol.our_state not in (h11.DONE, h11.MUST_CLOSE):
+        if self._wire.is_gone or protocol.our_state not in (h11.DONE, h11.MUST_CLOSE):
             return False  # a cut response must look like one: closed in its middle
         if protocol.our_state is h11.MUST_CLOSE:
             await self._linger()
@@ -391,21 +319,21 @@ class Connection:
             "asgi": {"version": "3.0", "spec_version": "2.4"},
             "http_version": head.version.decode("ascii"),
             "method": head.method.decode("ascii"),
-            "scheme": "https" if isinstance(self._socket, TlsSocket) else "http",
+            "scheme": "https" if self._wire.is_tls else "http",
             "path": text,
             "raw_path": path,
             "query_string": query,
             "root_path": "",
             "headers": fields,
-            "client": self._client,
-            "server": self._server,
+            "client": self._wire.client,
+            "server": self._wire.server,
             "extensions": {EXTENSION: {}},
             PIPE: Pipe(self) if head.version == b"1.1" else None,
         }
 
     async def _receive(self) -> Message:
         """ASGI receive: the body, then, when asked again, the client's going."""
-        if self._is_gone or self._failure is not None or self._protocol.our_state not in _ANSWERING:
+        if self._wire.is_gone or self._failure is not None or self._protocol.our_state not in _ANSWERING:
             return {"type": "http.disconnect"}
         if self._ahead is not None:
             body, self._ahead = self._ahead, None
@@ -415,15 +343,15 @@ class Connection:
                 await self._wait_until_gone()
                 return {"type": "http.disconnect"}
             if self._protocol.they_are_waiting_for_100_continue and not self._intake.buffered:
-                await self._write([self._protocol.send(CONTINUE)])
+                await self._wire.send([self._protocol.send(CONTINUE)])
             body, is_done = await self._receive_body()
         except ProtocolError as error:
             self._failure = error
             return {"type": "http.disconnect"}
         except OSError:
-            self._lose()
+            self._wire.lose()
             return {"type": "http.disconnect"}
-        self._enter(Phase.APPLICATION)
+        self._wire.enter(Phase.APPLICATION)
         return {"type": "http.request", "body": body, "more_body": not is_done}
 
     async def _wait_until_gone(self) -> None:
@@ -431,11 +359,11 @@ class Connection:
         while not self._intake.is_ended and self._intake.buffered < AHEAD_BYTES_MAX:
             await self._read()
         if not (self._is_endless and self._intake.is_ended):
-            await self._gone.wait()
+            await self._wire.gone.wait()
 
     async def _send(self, message: Message) -> None:
         """ASGI send. After a failure of the request what the application says is not heard."""
-        if self._is_gone:
+        if self._wire.is_gone:
             raise ClientGoneError("the client is gone")
         if self._failure is not None and not self._has_sent:
             return
@@ -457,34 +385,26 @@ class Connection:
         if not more:
             pieces += self._protocol.send_with_data_passthrough(h11.EndOfMessage()) or ()
         try:
-            await self._write(pieces)
+            await self._wire.send(pieces)
         except OSError as error:
-            self._lose()
+            self._wire.lose()
             raise ClientGoneError("the client is gone") from error
 
     def send_nowait(self, chunks: bytes) -> int:
         """See Pipe."""
-        if self._is_gone or self._protocol.our_state is not h11.SEND_BODY:
+        if self._wire.is_gone or self._protocol.our_state is not h11.SEND_BODY:
             return 0
-        try:
-            sent = self._socket.sendmsg([memoryview(chunks)])
-        except BlockingIOError:
-            return 0
-        except OSError:
-            self._lose()
-            return 0
-        self._home.counts.bytes_sent += sent
-        return sent
+        return self._wire.send_nowait(chunks)
 
     async def send_framed(self, chunks: bytes | memoryview) -> None:
         """See Pipe."""
-        if self._is_gone:
+        if self._wire.is_gone:
             raise ClientGoneError("the client is gone")
         assert self._protocol.our_state is h11.SEND_BODY, "the response goes on"
         try:
-            await self._write([chunks])
+            await self._wire.send([chunks])
         except OSError as error:
-            self._lose()
+            self._wire.lose()
             raise ClientGoneError("the client is gone") from error
 
     def _start_response(self, start: Message, body: bytes | Buffers, more: bool) -> list[bytes]:
@@ -514,55 +434,8 @@ class Connection:
         left = self._intake.body_left
         return left is None or left > DISCARD_BYTES_MAX or self._protocol.they_are_waiting_for_100_continue
 
-    # ---- the socket
-
-    def _enter(self, phase: Phase) -> None:
-        self._phase = phase
-        self._since_s = self._home.now_s
-
-    def _lose(self) -> None:
-        self._is_gone = True
-        self._gone.set()
-
     async def _read(self) -> None:
-        # A client answers the response that has just left; to look for its next request at once is in vain.
-        if self._phase is Phase.IDLE and isinstance(self._socket, socket.socket):
-            await trio.lowlevel.wait_readable(self._socket)
-        while True:
-            # Called off although the socket has become readable: what is not read is not begun, and owes no answer.
-            await trio.lowlevel.checkpoint_if_cancelled()
-            try:
-                data = self._socket.recv(RECV_BYTES)
-                break
-            except BlockingIOError:
-                await trio.lowlevel.wait_readable(self._socket)
-        self._home.counts.bytes_received += len(data)
-        self._intake.feed(data)
-
-    async def _write(self, pieces: Sequence[bytes | memoryview | Buffers]) -> None:
-        parts: list[bytes | memoryview] = []
-        for piece in pieces:
-            parts += piece.parts if isinstance(piece, Buffers) else [piece]
-        if len(parts) > 1 and sum(map(len, pieces)) <= JOIN_BYTES_MAX:
-            parts = [b"".join(parts)]
-        left = deque(memoryview(part) for part in parts if part)
-        while left:
-            try:
-                sent = self._socket.sendmsg(list(islice(left, PARTS_MAX)))
-            except BlockingIOError:
-                before = self._phase
-                self._enter(Phase.WRITING)
-                await trio.lowlevel.wait_writable(self._socket)
-                self._enter(before)
-                continue
-            self._home.counts.bytes_sent += sent
-            while sent:
-                if sent < len(left[0]):
-                    left[0] = left[0][sent:]
-                    break
-                sent -= len(left.popleft())
-        if len(parts) > 1:
-            await trio.lowlevel.checkpoint()  # a fast reader must not keep the thread to itself
+        self._intake.feed(await self._wire.receive())
 
     async def _refuse(self, error: ProtocolError) -> None:
         """Answer with an error of ours and close."""
@@ -572,24 +445,8 @@ class Connection:
         self._failure = None
         self._has_sent = True
         with trio.move_on_after(self._options.linger_s):
-            await self._write([render_error(error, self._home.dates)])
+            await self._wire.send([render_error(error, self._home.dates)])
             await self._linger()
 
     async def _linger(self) -> None:
-        """Close our side, and read on for a while: closing over unread input would reset the response away (9.6)."""
-        self._enter(Phase.LINGERING)
-        self._socket.shutdown(socket.SHUT_WR)
-        discarded = 0
-        while not self._intake.is_ended and discarded < DISCARD_BYTES_MAX:
-            try:
-                data = self._socket.recv(RECV_BYTES)
-            except BlockingIOError:
-                await trio.lowlevel.wait_readable(self._socket)
-                continue
-            if not data:
-                return
-            discarded += len(data)
-
-
-def _address(name: Any) -> tuple[str, int] | None:
-    return (name[0], name[1]) if isinstance(name, tuple) else None
+        await self._wire.linger(discards=not self._intake.is_ended)

@@ -16,11 +16,12 @@ from dataclasses import dataclass, field
 
 import trio
 
-from query.http.connection import Asgi, Connection, Counts
+from query.http.connection import Asgi, Connection
 from query.http.errors import ProtocolError
 from query.http.options import HttpOptions
 from query.http.replies import DateFields, render_error
 from query.http.tls import TlsSocket
+from query.http.wire import Counts
 
 SWEEP_S = 1.0
 ACCEPTS_PER_TURN_MAX = 64

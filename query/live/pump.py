@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 import trio
 
-from query.http.connection import framed
+from query.http.pipe import framed
 from query.live.view import View, Viewer
 
 # So many are served in a row: below a millisecond, then devices have their turn.

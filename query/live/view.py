@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import trio
 
 if TYPE_CHECKING:
-    from query.http.connection import Pipe
+    from query.http.pipe import Pipe
 
 
 @dataclass(frozen=True, slots=True)

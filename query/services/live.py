@@ -5,7 +5,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.types import Receive, Scope, Send
 
 from query.errors import ApiError
-from query.http.connection import PIPE, Pipe
+from query.http.pipe import PIPE, Pipe
 from query.live import Watch
 from query.live.events import HEARTBEAT, lagged_event
 from query.live.resume import missed

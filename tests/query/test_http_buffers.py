@@ -10,9 +10,10 @@ import pytest
 import trio
 
 from query.http.buffers import Buffers
-from query.http.connection import Connection, Counts
+from query.http.connection import Connection
 from query.http.options import HttpOptions
 from query.http.replies import DateFields
+from query.http.wire import Counts
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
 

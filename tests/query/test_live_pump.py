@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from query.http.connection import framed
+from query.http.pipe import framed
 from query.live import Hub, LiveOptions, Watch
 from query.live.pump import pump
 from query.live.view import View
