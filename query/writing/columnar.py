@@ -40,8 +40,15 @@ def parse_arrow(body: bytes, rows: Rows) -> None:
 def parse_parquet(body: bytes, rows: Rows) -> None:
     """A Parquet file. Raises BadBodyError."""
     try:
-        with pq.ParquetFile(pa.BufferReader(body)) as file:
-            metadata = file.metadata
+        metadata = pq.read_metadata(pa.BufferReader(body))
+        # As dictionaries texts take no more than their pages, however often rows name them.
+        texts = [
+            metadata.schema.column(i).path
+            for i in range(metadata.num_columns)
+            if metadata.schema.column(i).physical_type == "BYTE_ARRAY"
+            and metadata.schema.column(i).logical_type.type != "DECIMAL"
+        ]
+        with pq.ParquetFile(pa.BufferReader(body), metadata=metadata, read_dictionary=texts) as file:
             size = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
             most = EXPANSION_MAX * rows.reading.bytes_max
             if metadata.num_rows > rows.reading.rows_max or size > most:
@@ -67,6 +74,7 @@ def _take(schema: pa.Schema, batches: Iterator[pa.RecordBatch], rows: Rows) -> N
         fixed = {name: _fixed(batch, name, rows) for name in FIXED if name in schema.names}
         nobody: list[Any] = [None] * batch.num_rows
         at, device, tag = (fixed.get(name, nobody) for name in FIXED)
+        _check_texts(batch, rows)
         columns = [_values(batch.column(name), name, first, rows) for name, _ in streams]
         for i in range(batch.num_rows):
             members = {
@@ -76,6 +84,29 @@ def _take(schema: pa.Schema, batches: Iterator[pa.RecordBatch], rows: Rows) -> N
             }
             value: Any = next(iter(members.values()), {}) if is_literal else members
             rows.add(msgspec.json.encode(value), at[i], tag[i], device[i], first + i)
+
+
+def _check_texts(batch: pa.RecordBatch, rows: Rows) -> None:
+    """Refuse lists and structs whose texts would take too much when they are written out. Raises BadBodyError."""
+    most = EXPANSION_MAX * rows.reading.bytes_max
+    size = sum(_text_bytes(column) for column in batch.columns if pa.types.is_nested(column.type))
+    if size > most:
+        raise BadBodyError("BODY_TOO_LARGE", f"{size} bytes of text in {batch.num_rows} rows: at most {most}")
+
+
+def _text_bytes(column: pa.Array) -> int:
+    """What texts in dictionaries take when they are written out."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        if not _is_text(kind.value_type):
+            return 0
+        lengths = pc.binary_length(column.dictionary).cast(pa.int64())
+        return pc.sum(lengths.take(column.indices)).as_py() or 0
+    if pa.types.is_struct(kind):
+        return sum(_text_bytes(each) for each in column.flatten())
+    if pa.types.is_nested(kind):
+        return _text_bytes(column.flatten())
+    return 0
 
 
 def _is_value(kind: pa.DataType) -> bool:
@@ -128,6 +159,9 @@ def _fixed(batch: pa.RecordBatch, name: str, rows: Rows) -> list[Any]:
     column = batch.column(name)
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     if _is_text(kind) or pa.types.is_null(kind):
+        if pa.types.is_dictionary(column.type):
+            texts = [each or None for each in column.dictionary.to_pylist()]
+            return [None if i is None else texts[i] for i in column.indices.to_pylist()]
         return [each or None for each in column.to_pylist()]
     if name == "at" and pa.types.is_timestamp(kind):
         whole = column.cast(pa.timestamp("us", kind.tz), safe=False)
