@@ -11,12 +11,11 @@ import trio
 from query.engine import Engine
 from query.newest import Newest
 from query.sql.workers import SqlWorkers
+from query.work.workers import Workers
 from storage.store import Store
 from storage.writes import Entry, WriteOutcome
 
-if (
-    TYPE_CHECKING
-):  # the hub makes events as replies are made, readers write replies, and those know the backend
+if TYPE_CHECKING:  # the hub and the readers write replies, and those know the backend
     from query.live import Hub
     from query.readers import Readers
 
@@ -169,6 +168,7 @@ class Backend:
         render_metrics: the Prometheus text; runs in a worker thread.
         queries: how many small range queries run at a time.
         readers: heavy ones.
+        workers: where others' bytes are read that could end a process.
         page_rows_max: what X-PAGELIMIT may ask for.
         buckets_max: buckets x groups x streams of an answer.
         exact_values_max: values of a stream that are sorted at once for percentiles.
@@ -194,6 +194,7 @@ class Backend:
     render_metrics: Callable[[], bytes]
     queries: trio.CapacityLimiter
     readers: "Readers"
+    workers: Workers
     page_rows_max: int
     buckets_max: int
     exact_values_max: int

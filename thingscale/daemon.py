@@ -210,6 +210,7 @@ class Daemon:
             mqtt_clients,
             mqtt_clients,
             readers,
+            self.workers,
             self.sql,
             self.writer,
             self.live,

@@ -13,6 +13,7 @@ from query.newest import Newest
 from query.ports import Backend, PrometheusOptions, Publisher, Sessions, WriteLimits, Writer
 from query.readers import Readers
 from query.sql.workers import SqlWorkers
+from query.work.workers import Workers
 from storage.store import Store
 from thingscale.clocks import now
 from thingscale.config import Config
@@ -29,6 +30,7 @@ def make_app(
     sessions: Sessions,
     publisher: Publisher,
     readers: Readers,
+    workers: Workers,
     sql: SqlWorkers,
     writer: Writer,
     live: Hub,
@@ -48,6 +50,7 @@ def make_app(
             render_metrics=lambda: render(trio.from_thread.run_sync(metrics.take)),
             queries=metrics.queries,
             readers=readers,
+            workers=workers,
             page_rows_max=config["query.page_rows_max"],
             buckets_max=config["query.buckets_max"],
             exact_values_max=config["query.exact_values_max"],

@@ -16,7 +16,7 @@ from query.models import write as about
 from query.ports import Backend
 from query.requests import channel_of, header, reply, user_of
 from query.times import zone_of
-from query.writing import BadBodyError, Reading, Rows, parse
+from query.writing import COLUMNS, BadBodyError, Reading, Rows, parse, parse_apart
 from storage.cover import TIME_MAX_US
 from storage.registry import Channel, User
 from storage.writes import NoRoom, OtherBody, RowRefused, Stored, TooManyKeys, WriteOutcome
@@ -128,7 +128,10 @@ def routes(backend: Backend) -> APIRouter:
     ) -> Response:
         key, media_type = key_of(request), media_type_of(request)
         try:
-            if len(body) <= INLINE_BYTES:
+            if media_type in COLUMNS:
+                async with parsers:
+                    rows = await parse_apart(backend.workers, body, media_type, reading)
+            elif len(body) <= INLINE_BYTES:
                 rows = parse(body, media_type, reading)
             else:
                 rows = await in_background(parse, body, media_type, reading, limiter=parsers)

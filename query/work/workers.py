@@ -27,7 +27,7 @@ from query.work.wire import FRAME_BYTES_MAX, HEADER, Frame, WireError, told
 log = logging.getLogger("thingscale.work")
 
 # What jobs are made of, loaded before the first one comes.
-MODULES: Final = ("query.sql.worker", "query.reads", "query.prometheus.reads")
+MODULES: Final = ("query.sql.worker", "query.reads", "query.prometheus.reads", "query.writing.apart")
 
 
 # Of what a worker says of a fault of ours.

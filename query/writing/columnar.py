@@ -33,6 +33,8 @@ def parse_arrow(body: bytes, rows: Rows) -> None:
             raise BadBodyError("BODY_TOO_LARGE", f"{size} bytes when it is decompressed: at most {most}")
         with pa.ipc.open_stream(pa.BufferReader(body)) as reader:
             _take(reader.schema, iter(reader), rows)
+    except MemoryError:
+        raise
     except (pa.ArrowException, OSError, ValueError, struct.error) as error:
         raise BadBodyError("BAD_BODY_FORMAT", f"the body is not an Arrow IPC stream: {error}") from None
 
@@ -55,6 +57,8 @@ def parse_parquet(body: bytes, rows: Rows) -> None:
                 words = f"{metadata.num_rows} rows, {size} bytes: at most {rows.reading.rows_max} and {most}"
                 raise BadBodyError("BODY_TOO_LARGE", words)
             _take(file.schema_arrow, file.iter_batches(BATCH_ROWS, use_threads=False), rows)
+    except MemoryError:
+        raise
     except (pa.ArrowException, OSError, ValueError) as error:
         raise BadBodyError("BAD_BODY_FORMAT", f"the body is not a Parquet file: {error}") from None
 
@@ -67,6 +71,7 @@ def _take(schema: pa.Schema, batches: Iterator[pa.RecordBatch], rows: Rows) -> N
             raise BadBodyError("BAD_BODY_FORMAT", words)
     is_literal = streams[0][1] is None
     for batch in batches:
+        batch.validate(full=True)
         if len(rows) + batch.num_rows > rows.reading.rows_max:
             words = f"more than {rows.reading.rows_max} rows ([limits] write_rows_max)"
             raise BadBodyError("BODY_TOO_LARGE", words)

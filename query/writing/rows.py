@@ -4,7 +4,7 @@ What a row does not say the request says for all of them; a time that neither sa
 devices stay names here, because only the main thread may look them up.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -137,6 +137,10 @@ class Rows:
     def devices(self) -> Mapping[str, int]:
         """Names that occur ("" is none), each with the index of its first row."""
         return self._devices
+
+    def all(self) -> Sequence[tuple[int | None, str, bytes, bytes]]:
+        """Time, device, tag and value of each."""
+        return self._rows
 
     def entries(self, ids: Mapping[str, int]) -> list[Entry]:
         """For the writer, with the devices' registry ids."""

@@ -164,6 +164,7 @@ class FilledStore:
             counts=QueryCounts(),
             sessions=self.clients,
             publisher=self.clients,
+            workers=self.workers,
             sql=SqlWorkers(SQL, self.workers),
             writer=Writer(
                 self.store.journal,
