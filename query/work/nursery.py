@@ -18,9 +18,12 @@ import socket
 import struct
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 from query.work import worker
+from query.work.limits import NICENESS
 
 NOTICE: Final = struct.Struct("=qq")
 PID: Final = struct.Struct("=q")
@@ -29,6 +32,7 @@ BEGAN: Final = -1
 
 def main(descriptor: int, modules: Sequence[str]) -> None:
     """Until the daemon closes its end. The modules are those that jobs need."""
+    stand_back()
     port = socket.socket(fileno=descriptor)
     woken, wake = socket.socketpair()
     wake.setblocking(False)
@@ -53,6 +57,17 @@ def main(descriptor: int, modules: Sequence[str]) -> None:
                     for pid in children:
                         os.kill(pid, signal.SIGKILL)
                     return
+
+
+def stand_back() -> None:
+    """This process and its workers share the processor as a group, behind the daemon's (sched(7), autogroups).
+
+    As single processes of one group with the daemon they kept the kernel's own threads waiting, which begin the disk's
+    work: a group that is never idle is left only when its slice is over, and the daemon's syncs took 8 ms.
+    """
+    os.setsid()
+    with suppress(OSError):  # a kernel without, or with groups that somebody else has made
+        Path("/proc/self/autogroup").write_text(str(NICENESS), "ascii")
 
 
 def _obey(port: socket.socket, own: tuple[socket.socket, ...], children: set[int]) -> bool:

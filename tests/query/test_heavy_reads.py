@@ -5,6 +5,8 @@ import os
 import random
 import signal
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ import trio
 
 from query.errors import ApiError
 from query.readers import Readers
+from query.work.limits import NICENESS
 from query.work.workers import FailedError
 from query.written import Written
 from storage.cover import DAY_US
@@ -20,6 +23,7 @@ from tests.query.filled_store import FilledStore, moment
 DEVICES = ("a", "b/2", "süd 3")
 START_US = 19_843 * DAY_US
 LIGHT = 1 << 62
+AUTOGROUP = Path("/proc/self/autogroup")
 
 
 @pytest.fixture(scope="module")
@@ -178,3 +182,27 @@ def test_nobody_waits_any_more_and_the_worker_ends(house: FilledStore) -> None:
         return house.workers.running
 
     assert trio.run(served, house, use) == 0
+
+
+@dataclass(frozen=True)
+class Apart:
+    """A work whose reply is where the worker stands."""
+
+    def __call__(self) -> Written:
+        group = AUTOGROUP.read_text().split()[-1] if AUTOGROUP.exists() else None
+        return Written(iter([json.dumps([os.getsid(0), group]).encode()]), is_whole=True)
+
+
+def test_workers_share_the_processor_as_a_group_behind_the_daemon(house: FilledStore) -> None:
+    async def use(readers: Readers) -> tuple[int, str | None]:
+        reading = await readers.begin(Apart())
+        try:
+            session, group = json.loads(b"".join(map(bytes, reading.begun.first)))
+            return session, group
+        finally:
+            await reading.aclose()
+
+    session, group = trio.run(served, house, use)
+    assert session != os.getsid(0)
+    if AUTOGROUP.exists():
+        assert group == str(NICENESS)
