@@ -113,10 +113,9 @@ class ChannelRows:
         fresh = sum(len(block) for block in self._fresh)
         return fresh + sum(rows_in(file, self.selection) for file in self._files())
 
-    def weight(self) -> int:
-        """As ``estimate``, but long rows count for more."""
-        fresh = sum(max(len(block), len(block.text) // ROW_BYTES) for block in self._fresh)
-        return fresh + weight_in(self._files(), self.selection)
+    def fresh_weight(self) -> int:
+        """How many rows are in memory; long ones count for more."""
+        return sum(max(len(block), len(block.text) // ROW_BYTES) for block in self._fresh)
 
     def _files(self) -> list[PublishedFile | HotSegment]:
         return [*self.published, *self.hot]

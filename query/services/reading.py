@@ -28,6 +28,8 @@ Found = list[ChannelRows | None]
 
 # Replies that clients are still reading, for each read that may run: each holds a few windows, some 100 MB.
 REPLIES_PER_READ: Final = 8
+# Published rows of plain sums that weigh as much as one that is written: DuckDB adds them up without the interpreter.
+SUMMED_ROWS: Final = 8
 
 
 class Reading:
@@ -55,6 +57,7 @@ class Reading:
         work_of: Callable[[Found], Work],
         *,
         is_streamed: bool = False,
+        is_summed: bool = False,
     ) -> Response:
         """The reply to a read of these channels, all as they are at one moment.
 
@@ -64,6 +67,7 @@ class Reading:
             media_type: of the reply.
             work_of: makes the work, of each channel's rows.
             is_streamed: the reply may be long, and slow clients can have too many of those.
+            is_summed: of published rows only sums are made.
         """
         for is_heavy in (False, True):
             if is_streamed:
@@ -71,7 +75,8 @@ class Reading:
             async with self._readers.turns if is_heavy else self._backend.queries, AsyncExitStack() as held:
                 if is_streamed:
                     self.check_unread()
-                found = await self._rows(wanted, held, is_heavy=is_heavy)
+                rows_max = None if is_heavy else self._readers.options.heavy_rows
+                found = await self._rows(wanted, held, rows_max, SUMMED_ROWS if is_summed else 1)
                 if found is None:
                     continue
                 work = work_of(found)
@@ -81,31 +86,31 @@ class Reading:
         raise AssertionError("nothing is too heavy for a worker")
 
     async def _rows(
-        self, wanted: Sequence[tuple[Channel, Selection | None]], held: AsyncExitStack, *, is_heavy: bool
+        self,
+        wanted: Sequence[tuple[Channel, Selection | None]],
+        held: AsyncExitStack,
+        rows_max: int | None,
+        published_rows: int,
     ) -> Found | None:
-        """What the channels have; None if this is heavy and must not be."""
-        store, rows_max = self._backend.store, self._readers.options.heavy_rows
+        """What the channels have; None if it weighs more: ``published_rows`` published ones weigh as much as one."""
+        weight = 0
         pairs: list[tuple[Snapshot, Selection] | None] = []
         for channel, selection in wanted:
-            if selection is not None:
-                snapshot = store.snapshot(channel, selection.start_us, selection.end_us)
-                pairs.append((held.enter_context(snapshot), selection))
-            else:
+            if selection is None:
                 pairs.append(None)
-        weight = sum(
-            weight_in((*pair[0].published, *pair[0].hot), pair[1]) for pair in pairs if pair is not None
-        )
-        if weight > rows_max and not is_heavy:
-            return None
+                continue
+            snapshot = self._backend.store.snapshot(channel, selection.start_us, selection.end_us)
+            pairs.append((held.enter_context(snapshot), selection))
+            weight += -(-weight_in(snapshot.published, selection) // published_rows)
+            weight += weight_in(snapshot.hot, selection)
         found: Found = []
-        weight = 0
         for pair in pairs:
-            rows = None if pair is None else await rows_of(self._backend, *pair)
-            weight += 0 if rows is None else rows.weight()
-            if weight > rows_max and not is_heavy:
+            if rows_max is not None and weight > rows_max:
                 return None
+            rows = None if pair is None else await rows_of(self._backend, *pair)
+            weight += 0 if rows is None else rows.fresh_weight()
             found.append(rows)
-        return found
+        return None if rows_max is not None and weight > rows_max else found
 
     async def _in_thread(
         self, request: Request, work: Work, media_type: str, held: AsyncExitStack

@@ -10,6 +10,7 @@ from query.background import in_background
 from query.cursors import text_of
 from query.errors import ApiError
 from query.formats import Part, Piece, pieces_of
+from query.measures import percentiles_of
 from query.models import stream as about
 from query.newest_rows import NewestRows
 from query.pages import cursor_of, read_page, rest_of, window_rows
@@ -23,6 +24,7 @@ from query.services.reading import Found, Reading
 from query.services.stream_parts import columns_of, layout_of, part_of, rows_of, selection_of, span_of
 from query.stream_request import Format, StreamRequest, parse_request
 from query.written import Work, Written, begin
+from storage.kinds import Kind
 from storage.registry import Channel, User
 from storage.wide import PhysicalColumn
 
@@ -113,8 +115,21 @@ def routes(backend: Backend) -> APIRouter:
         wanted = [
             (channel, selection_of(backend, user, channel, asked, span_of(asked))) for channel in channels
         ]
-        is_streamed = asked.aggregate is None and asked.points is None
-        return await reading.answer(request, wanted, asked.format.value, work_of, is_streamed=is_streamed)
+        # Numbers inside JSON, and percentiles, are found in all rows.
+        is_summed = asked.aggregate is not None and not (
+            percentiles_of(asked.aggregate.names)
+            or any(
+                column.kind is Kind.JSON for channel in channels for column in columns_of(backend, channel)
+            )
+        )
+        return await reading.answer(
+            request,
+            wanted,
+            asked.format.value,
+            work_of,
+            is_streamed=asked.aggregate is None and asked.points is None,
+            is_summed=is_summed,
+        )
 
     async def page(
         request: Request, channels: Sequence[Channel], user: User, asked: StreamRequest, *, is_list: bool

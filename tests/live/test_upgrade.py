@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from storage.registry import FORMAT
 from tests.daemon import Daemon
 from tests.storage.test_registry_upgrade import FORMAT_1, format_of
 
@@ -18,7 +19,7 @@ def test_the_daemon_upgrades_at_its_start_and_the_old_tokens_and_devices_go_on(t
     data.mkdir()
     shutil.copy(FORMAT_1, data / "registry.sqlite3")
     with Daemon(data) as daemon:
-        assert format_of(data / "registry.sqlite3") == 2
+        assert format_of(data / "registry.sqlite3") == FORMAT
         daemon.user = {"api_token": API_TOKEN, "device_token": DEVICE_TOKEN}
         status, (device,), _ = daemon.request("GET", "/v2/device")
         assert (status, device["device_id"], device["mapped_ch"]) == (200, "pump-7", 1)
@@ -32,7 +33,7 @@ def test_a_command_upgrades_where_no_daemon_runs(tmp_path: Path) -> None:
     data.mkdir()
     shutil.copy(FORMAT_1, data / "registry.sqlite3")
     assert "U000002" in Daemon(data).run("user", "list")
-    assert format_of(data / "registry.sqlite3") == 2
+    assert format_of(data / "registry.sqlite3") == FORMAT
 
 
 def test_neither_daemon_nor_command_touch_what_is_newer(tmp_path: Path) -> None:
@@ -46,5 +47,5 @@ def test_neither_daemon_nor_command_touch_what_is_newer(tmp_path: Path) -> None:
             capture_output=True, text=True, timeout=60,
         )  # fmt: skip
         assert (done.returncode, done.stdout) == (1, "")
-        assert "registry.sqlite3 has format 99, this daemon reads 2" in done.stderr
+        assert f"registry.sqlite3 has format 99, this daemon reads {FORMAT}" in done.stderr
     assert format_of(tmp_path / "registry.sqlite3") == 99
