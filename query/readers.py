@@ -1,7 +1,8 @@
 """Heavy queries: read and written in workers, so that the daemon's own threads never wait for what they compute.
 
 In the daemon a worker's answer is bytes that pass through. It is asked for step by step: while a client takes one, the
-next is made, and no more than that, so a client that stops reading keeps a worker's memory and no processor.
+next is made if no other reply waits for its turn, and no more than that, so a client that stops reading keeps a
+worker's memory and no processor.
 """
 
 import shutil
@@ -96,6 +97,7 @@ class Reading:
     ) -> None:
         self.begun = begun
         self._is_over = begun.is_whole
+        self._is_asked = False  # the worker makes the next step already
         self._worker, self._turns, self._stack = worker, turns, stack
 
     async def step(self) -> list[Piece]:
@@ -103,8 +105,13 @@ class Reading:
         if self._is_over:
             return []
         async with self._turns:
-            await self._worker.say(told(Frame.GO))
+            if not self._is_asked:
+                await self._worker.say(told(Frame.GO))
             taken, self._is_over = await _step(self._worker)
+            # While the client takes this one, unless somebody waits for the turn.
+            self._is_asked = not self._is_over and not self._turns.statistics().tasks_waiting
+            if self._is_asked:
+                await self._worker.say(told(Frame.GO))
         return taken
 
     async def aclose(self) -> None:

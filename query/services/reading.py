@@ -30,6 +30,8 @@ Found = list[ChannelRows | None]
 REPLIES_PER_READ: Final = 8
 # Published rows of plain sums that weigh as much as one that is written: DuckDB adds them up without the interpreter.
 SUMMED_ROWS: Final = 8
+# The same where only some devices or tags are asked for: DuckDB looks for their rows.
+FILTERED_ROWS: Final = 4
 
 
 class Reading:
@@ -76,7 +78,7 @@ class Reading:
                 if is_streamed:
                     self.check_unread()
                 rows_max = None if is_heavy else self._readers.options.heavy_rows
-                found = await self._rows(wanted, held, rows_max, SUMMED_ROWS if is_summed else 1)
+                found = await self._rows(wanted, held, rows_max, is_summed=is_summed)
                 if found is None:
                     continue
                 work = work_of(found)
@@ -90,9 +92,10 @@ class Reading:
         wanted: Sequence[tuple[Channel, Selection | None]],
         held: AsyncExitStack,
         rows_max: int | None,
-        published_rows: int,
+        *,
+        is_summed: bool,
     ) -> Found | None:
-        """What the channels have; None if it weighs more: ``published_rows`` published ones weigh as much as one."""
+        """What the channels have; None if it weighs more than so many rows."""
         weight = 0
         pairs: list[tuple[Snapshot, Selection] | None] = []
         for channel, selection in wanted:
@@ -101,7 +104,9 @@ class Reading:
                 continue
             snapshot = self._backend.store.snapshot(channel, selection.start_us, selection.end_us)
             pairs.append((held.enter_context(snapshot), selection))
-            weight += -(-weight_in(snapshot.published, selection) // published_rows)
+            is_filtered = selection.devices is not None or selection.tags is not None
+            for_one = SUMMED_ROWS if is_summed else FILTERED_ROWS if is_filtered else 1
+            weight += -(-weight_in(snapshot.published, selection) // for_one)
             weight += weight_in(snapshot.hot, selection)
         found: Found = []
         for pair in pairs:
