@@ -61,7 +61,7 @@ class Readers:
         self.turns = trio.CapacityLimiter(options.concurrent_max)
         self._workers = workers
 
-    async def begin(self, work: Work) -> "Reading":
+    async def begin(self, work: Work) -> "Answer":
         """A worker that has begun with the work. The caller has a turn, and closes it.
 
         Raises:
@@ -76,7 +76,7 @@ class Readers:
             first, is_over = await _step(worker)
             assert head["is_whole"] == is_over
             begun = Begun(first, head["is_whole"], head["coding"], head["told"], head["status"])
-            return Reading(begun, worker, self.turns, stack.pop_all())
+            return Answer(begun, worker, self.turns, stack.pop_all())
 
     async def _clean(self, worker: Worker) -> None:
         spill = spill_of(self.options.spill, worker.pid)
@@ -85,8 +85,8 @@ class Readers:
                 await in_background(shutil.rmtree, spill, True)
 
 
-class Reading:
-    """An answer that a worker writes.
+class Answer:
+    """What a worker writes.
 
     Attributes:
         begun: its beginning.

@@ -76,6 +76,8 @@ def routes(backend: Backend) -> APIRouter:
     bodies = Bodies(limits.bodies_bytes_max)
     # Parsing keeps the interpreter; one at a time leaves most of it to everybody else.
     parsers = trio.CapacityLimiter(1)
+    # What a worker reads keeps only memory: a body that takes it long holds up no texts.
+    workers = trio.CapacityLimiter(1)
 
     def reading_of(request: Request, user: User) -> Reading:
         device = header(request, "x-deviceid") or ""
@@ -129,8 +131,8 @@ def routes(backend: Backend) -> APIRouter:
         key, media_type = key_of(request), media_type_of(request)
         try:
             if media_type in COLUMNS:
-                async with parsers:
-                    rows = await parse_apart(backend.workers, body, media_type, reading)
+                async with workers:
+                    rows = await parse_apart(backend.workers, body, media_type, reading, parsers)
             elif len(body) <= INLINE_BYTES:
                 rows = parse(body, media_type, reading)
             else:

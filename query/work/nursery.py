@@ -39,7 +39,7 @@ def main(descriptor: int, modules: Sequence[str]) -> None:
     signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     for ignored in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(ignored, signal.SIG_IGN)  # of the terminal's whole group: the daemon tells us when
+        signal.signal(ignored, signal.SIG_IGN)  # sent to all processes of a service: the daemon tells us when
     for name in modules:
         importlib.import_module(name)
     worker.read_zone("UTC")

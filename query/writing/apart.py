@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Final
 
 import msgspec
+import trio
 
 from query.background import in_background
 from query.errors import ApiError
@@ -45,8 +46,22 @@ def limits_of(reading: Reading) -> Limits:
     )
 
 
-async def parse_apart(workers: Workers, body: bytes, media_type: str, reading: Reading) -> Rows:
-    """The rows of a body of columns. Raises BadBodyError."""
+async def parse_apart(
+    workers: Workers,
+    body: bytes,
+    media_type: str,
+    reading: Reading,
+    parsers: trio.CapacityLimiter | None = None,
+) -> Rows:
+    """The rows of a body of columns. Raises BadBodyError.
+
+    Args:
+        workers: one of them reads it.
+        body: as it came.
+        media_type: one of COLUMNS.
+        reading: how rows are read.
+        parsers: of threads that keep the interpreter, as the last step does.
+    """
     # What the request says of all rows is said here.
     bare = replace(reading, tag="", device="")
     async with workers.start(Job(send_rows, (body, media_type, bare), limits_of(reading))) as worker:
@@ -54,7 +69,7 @@ async def parse_apart(workers: Workers, body: bytes, media_type: str, reading: R
             said = await _said(worker, EXPANSION_MAX * reading.bytes_max)
         except ApiError as error:
             raise _refusal(error, worker, media_type) from None
-    return await in_background(_rows_of, said, reading)
+    return await in_background(_rows_of, said, reading, limiter=parsers)
 
 
 async def _said(worker: Worker, bytes_max: int) -> bytes:
